@@ -1,0 +1,18 @@
+//! Decides. Nothing in here does I/O, waits, or knows the time: what two
+//! databases and a folder of files say goes in, what to do comes out.
+//!
+//! Invariant (a test holds it): nothing under `src/core` names tokio, a
+//! database driver, the file system, the network or a clock.
+//!
+//! Reading order: [`id`], [`step`], [`migration`], [`history`], [`plan`];
+//! then [`parse`], which makes migrations from bytes.
+
+pub mod checksum;
+pub mod history;
+pub mod id;
+pub mod migration;
+pub mod notice;
+pub mod parse;
+pub mod plan;
+pub mod problem;
+pub mod step;

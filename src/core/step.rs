@@ -1,0 +1,268 @@
+//! Steps: what a migration asks for, as data.
+//!
+//! A step is the smallest thing that is applied and recorded. It lives in one
+//! store. It holds no connection and no closure, so it can be compared,
+//! printed, hashed and confirmed.
+
+use crate::core::checksum::Checksum;
+use crate::core::id::{Direction, Phase, StepName, StoreName};
+use std::fmt;
+use std::time::Duration;
+
+/// One step of one migration.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Step {
+    /// Its name, stable and unique in its migration.
+    pub name: StepName,
+    /// The checksum of the step's own text, not of the file around it.
+    pub checksum: Checksum,
+    /// How effect and record reach the store.
+    pub commit: Commit,
+    /// What to do, and in which store.
+    pub body: Body,
+    /// The file it stands in, relative to the migrations folder, and the line of
+    /// its first statement.
+    pub file: String,
+    /// From 1.
+    pub line: u32,
+}
+
+impl Step {
+    /// The store that the step writes.
+    pub fn store(&self) -> StoreName {
+        match self.body {
+            Body::Postgres(_) => StoreName::Postgres,
+            Body::Mongo(_) => StoreName::Mongo,
+        }
+    }
+
+    /// The phase it belongs to.
+    pub fn phase(&self) -> Phase {
+        match &self.name {
+            StepName::Script { phase, .. } | StepName::Named { phase, .. } => *phase,
+            StepName::Baseline | StepName::Accepted => Phase::Up,
+        }
+    }
+
+    /// Which way it goes.
+    pub fn direction(&self) -> Direction {
+        self.name.direction()
+    }
+}
+
+/// How the effect of a step and its record reach the store.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Commit {
+    /// Effect and record in one transaction: both or neither.
+    Atomic,
+    /// `started`, effect, `applied`: for what no transaction can hold. In
+    /// between the step is in doubt, and is settled by asking the server.
+    Journaled,
+}
+
+/// What a step does, and where.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Body {
+    /// In Postgres.
+    Postgres(PgStep),
+    /// In MongoDB.
+    Mongo(MongoStep),
+}
+
+/// A run of statements for Postgres. An atomic step may have none: a script
+/// of comments is applied and recorded like any other.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct PgStep {
+    /// In order. A journaled step has exactly one.
+    pub statements: Vec<SqlStatement>,
+    /// From `[timeouts]`; `None` is the engine's own for this class of statement.
+    pub timeouts: Timeouts,
+}
+
+/// One SQL statement as it stands in its file.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct SqlStatement {
+    /// Its text, without the semicolon.
+    pub text: String,
+    /// The line on which it begins, from 1.
+    pub line: u32,
+    /// What matters about it for running it safely.
+    pub kind: SqlKind,
+}
+
+/// What matters about a statement for running it safely.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum SqlKind {
+    /// May run inside a transaction block.
+    Transactional,
+    /// `CREATE INDEX CONCURRENTLY`. A name is required: without one nobody could
+    /// say afterwards whether it is there.
+    CreateIndexConcurrently {
+        /// The index, as written (its schema is that of the table).
+        index: String,
+        /// The table.
+        table: QualifiedName,
+    },
+    /// `DROP INDEX CONCURRENTLY`.
+    DropIndexConcurrently {
+        /// Postgres allows just one.
+        index: QualifiedName,
+    },
+    /// `REINDEX … CONCURRENTLY`.
+    ReindexConcurrently {
+        /// What is rebuilt.
+        target: ReindexTarget,
+    },
+    /// `ALTER TABLE … DETACH PARTITION … CONCURRENTLY`.
+    DetachConcurrently {
+        /// The partitioned table.
+        parent: QualifiedName,
+        /// The partition.
+        partition: QualifiedName,
+    },
+    /// May not run inside a transaction block; running it twice is running it
+    /// once (`VACUUM`, `REINDEX SCHEMA`, `ALTER SYSTEM`, `CLUSTER`).
+    AloneRepeatable,
+    /// May not run inside a transaction block, and nobody but a person can say
+    /// whether it happened (`CREATE DATABASE`, `CREATE SUBSCRIPTION`, …).
+    AloneOnce,
+}
+
+impl SqlKind {
+    /// Whether Postgres accepts the statement inside a transaction block.
+    pub fn in_transaction(&self) -> bool {
+        matches!(self, SqlKind::Transactional)
+    }
+}
+
+/// A possibly qualified name, unquoted, folded to lower case where it was not
+/// quoted.
+#[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct QualifiedName {
+    /// The schema, if it was written.
+    pub schema: Option<String>,
+    /// The name.
+    pub name: String,
+}
+
+impl fmt::Display for QualifiedName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.schema {
+            Some(schema) => write!(f, "{schema}.{}", self.name),
+            None => f.write_str(&self.name),
+        }
+    }
+}
+
+/// What `REINDEX … CONCURRENTLY` rebuilds.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum ReindexTarget {
+    /// One index.
+    Index(QualifiedName),
+    /// Every index of a table.
+    Table(QualifiedName),
+    /// Every index of a schema.
+    Schema(String),
+    /// Every index of the database.
+    Database,
+}
+
+/// One statement for MongoDB. A statement of no command (a script of comments)
+/// is applied and recorded like any other.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct MongoStep {
+    /// The statement as it stands in its file.
+    pub text: String,
+    /// Usually one; a `bulkWrite` and a large `insertMany` become several, which
+    /// run in one transaction.
+    pub commands: Vec<Command>,
+    /// What matters about it for running it safely.
+    pub kind: MongoKind,
+}
+
+/// A database command.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Command {
+    /// The database it is sent to.
+    pub on: CommandTarget,
+    /// The command document in BSON: bytes, because they compare, and because
+    /// they are what is sent.
+    pub body: Vec<u8>,
+}
+
+/// The database a command is sent to.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum CommandTarget {
+    /// The database of the connection.
+    Database,
+    /// `admin`.
+    Admin,
+}
+
+/// What matters about a MongoDB statement for running it safely.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum MongoKind {
+    /// A write of documents: in a transaction with its record, on a replica set.
+    Write(Repeat),
+    /// `create` of a collection.
+    CreateCollection,
+    /// `create` of a view.
+    CreateView,
+    /// `collMod`.
+    CollMod,
+    /// `createIndexes`.
+    CreateIndexes,
+    /// `dropIndexes`.
+    DropIndexes,
+    /// `drop`.
+    Drop,
+    /// `renameCollection`; both names are without the database, which is put in
+    /// front when the command is sent.
+    Rename,
+    /// `aggregate` that ends with `$out` or `$merge`.
+    Output(Repeat),
+    /// `dropDatabase`: read, so that it can be refused by name; it would take
+    /// the history with it.
+    DropDatabase,
+    /// Any other command. Nobody but a person can say whether it happened.
+    Other,
+    /// No command at all.
+    Nothing,
+}
+
+impl MongoKind {
+    /// How it is committed where the server has transactions.
+    pub fn commit(self) -> Commit {
+        match self {
+            MongoKind::Write(_) | MongoKind::Nothing => Commit::Atomic,
+            MongoKind::CreateCollection
+            | MongoKind::CreateView
+            | MongoKind::CollMod
+            | MongoKind::CreateIndexes
+            | MongoKind::DropIndexes
+            | MongoKind::Drop
+            | MongoKind::Rename
+            | MongoKind::Output(_)
+            | MongoKind::DropDatabase
+            | MongoKind::Other => Commit::Journaled,
+        }
+    }
+}
+
+/// Whether doing it twice is the same as doing it once, by its shape alone.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Repeat {
+    /// `$set` to literals, deletes, inserts with an `_id` of their own, …
+    Harmless,
+    /// `$inc`, `$push`, inserts without `_id`, updates by pipeline, …
+    Harmful,
+}
+
+/// Limits that a migration sets for itself.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Timeouts {
+    /// `lock_timeout`.
+    pub lock: Option<Duration>,
+    /// `statement_timeout`.
+    pub statement: Option<Duration>,
+}

@@ -1,0 +1,4 @@
+//! One migration history for Postgres and MongoDB.
+
+pub mod core;
+pub mod sandbox;
