@@ -29,6 +29,11 @@ impl Checksum {
         Checksum(hash.finalize().into())
     }
 
+    /// The first byte: one of 256 equally likely ones.
+    pub fn first_byte(&self) -> u8 {
+        self.0[0]
+    }
+
     /// The first twelve digits: enough to tell two texts apart by eye.
     pub fn short(&self) -> String {
         self.to_string()[..19].to_owned()

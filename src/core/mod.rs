@@ -15,4 +15,5 @@ pub mod notice;
 pub mod parse;
 pub mod plan;
 pub mod problem;
+pub mod server;
 pub mod step;

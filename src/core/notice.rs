@@ -1,1 +1,95 @@
-//! To be written.
+//! Notices: what the engine says while it works. Reporters turn them into
+//! lines, progress bars, JSON or metrics; the engine itself never prints.
+
+use crate::core::id::{Direction, StepName, StoreName, Version};
+use std::time::Duration;
+
+/// One thing that happened.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Notice {
+    /// The plan is made, and will be carried out.
+    RunStarted {
+        /// `up`, `down`, …
+        command: &'static str,
+        /// The run.
+        run_id: String,
+        /// How many migrations it is about.
+        migrations: usize,
+    },
+    /// Somebody else holds the lease, and this run waits for it.
+    Waiting {
+        /// The store whose lease is held.
+        store: StoreName,
+        /// Who, where, since when, how long still.
+        holder: String,
+    },
+    /// A migration is begun, or continued.
+    MigrationStarted {
+        /// Which.
+        version: Version,
+        /// Its folder.
+        folder: String,
+        /// Applied or reverted.
+        direction: Direction,
+    },
+    /// A step is begun.
+    StepStarted {
+        /// Its migration.
+        version: Version,
+        /// Which.
+        step: StepName,
+        /// Where.
+        store: StoreName,
+        /// What it does, on one line.
+        summary: String,
+        /// It was in doubt, and is settled.
+        settling: bool,
+    },
+    /// A statement is tried again, because another session holds a lock.
+    Retrying {
+        /// Its migration.
+        version: Version,
+        /// Which.
+        step: StepName,
+        /// What the server said.
+        why: String,
+        /// This many tries were made.
+        tries: u32,
+    },
+    /// A step is done and recorded.
+    StepFinished {
+        /// Its migration.
+        version: Version,
+        /// Which.
+        step: StepName,
+        /// Where.
+        store: StoreName,
+        /// How long it took.
+        took: Duration,
+    },
+    /// A migration is done, and nothing of it is left to do.
+    MigrationFinished {
+        /// Which.
+        version: Version,
+        /// Its folder.
+        folder: String,
+        /// Applied or reverted.
+        direction: Direction,
+        /// How long it took in this run.
+        took: Duration,
+    },
+    /// Something worth knowing.
+    Remark(String),
+}
+
+/// Where notices go.
+pub trait Notices {
+    /// Takes one. Never fails, and never waits for long.
+    fn notice(&mut self, notice: Notice);
+}
+
+impl<F: FnMut(Notice)> Notices for F {
+    fn notice(&mut self, notice: Notice) {
+        self(notice);
+    }
+}

@@ -1,1 +1,1014 @@
-//! To be written.
+//! Planning: a pure function of the files, both histories and a goal.
+//!
+//! Recovery is planning. A run that stopped anywhere is continued by reading
+//! both histories and planning again; nothing else survives a run, and nothing
+//! else could disagree with the two databases.
+
+use crate::core::checksum::Checksum;
+use crate::core::history::{Event, Histories, Row, RowStatus, Status, StepState};
+use crate::core::id::{Direction, StepId, StepName, StoreName, Version};
+use crate::core::migration::{Migration, MigrationSet, Rollback};
+use crate::core::parse::folder;
+use crate::core::problem::Problem;
+use crate::core::server::Servers;
+use crate::core::step::{Body, Commit, MongoKind, Step};
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+
+/// What somebody wants.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Goal {
+    /// Apply what is pending.
+    Up(Up),
+    /// Revert, newest applied first.
+    Down(Down),
+}
+
+/// How far up.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Up {
+    /// Up to and including this version.
+    pub to: Option<Version>,
+    /// This many migrations at most.
+    pub steps: Option<usize>,
+    /// What to do about files that sort below what is applied already.
+    pub out_of_order: OutOfOrder,
+}
+
+/// What to do about versions that do not come in their order.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum OutOfOrder {
+    /// Refuse: somebody merged late, or a file is missing.
+    #[default]
+    Refuse,
+    /// Apply them now, and remember the order in which it happened.
+    Allow,
+}
+
+/// How far down.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Down {
+    /// To this version, which stays; [`Version`] 0 is the beginning.
+    To(Version),
+    /// This many migrations.
+    Steps(usize),
+    /// What the newest run applied.
+    LastRun,
+    /// What runs with this `--release` applied.
+    Release(String),
+}
+
+/// All that a plan is made of.
+#[derive(Clone, Copy, Debug)]
+pub struct Known<'a> {
+    /// The files.
+    pub set: &'a MigrationSet,
+    /// What both stores remember.
+    pub histories: &'a Histories,
+    /// The stored down scripts of the versions that [`needs_rollbacks`] named.
+    pub rollbacks: &'a BTreeMap<Version, Rollback>,
+    /// What the servers are and can do.
+    pub servers: &'a Servers,
+}
+
+/// The work that remains, in order.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Plan {
+    /// Migrations, in the order in which they are worked on.
+    pub work: Vec<Work>,
+    /// Applied versions newer than every file: a newer release was here.
+    pub ahead: Vec<Version>,
+    /// The outcome of the last action decides what comes next: carry this out,
+    /// read the histories again, and plan again.
+    pub then_plan_again: bool,
+}
+
+/// What is done about one migration.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Work {
+    /// The migration.
+    pub version: Version,
+    /// Its folder's name.
+    pub folder: String,
+    /// For people.
+    pub description: String,
+    /// Applied or reverted.
+    pub direction: Direction,
+    /// Recorded with each of its steps.
+    pub checksum: Checksum,
+    /// Its position in the order of application.
+    pub rank: u32,
+    /// Its down scripts, for its row.
+    pub rollback: Rollback,
+    /// Its row as it is, when it was begun before.
+    pub row: Option<Row>,
+    /// What to do, in order.
+    pub actions: Vec<Action>,
+}
+
+/// One thing to do. At most the first `Run` or `Settle` of a plan is a `Settle`.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Action {
+    /// Run a step that never ran, or was reverted.
+    Run(Attempt),
+    /// Finish a step that was started: ask whether it holds, else run it again.
+    Settle(Attempt),
+    /// Finish a step that was started, the other way: whatever is left of it is
+    /// removed, unless all of it is there.
+    Abandon(Attempt),
+    /// Announce in this store that these steps are about to be reverted.
+    Intend(StoreName, Vec<(StepName, StepState)>),
+    /// Record in this store that these steps are reverted.
+    Close(StoreName, Vec<(StepName, StepState)>),
+    /// Record that the edited file is what was applied: the rest of what had
+    /// been planned for it was taken out before it ran. As which attempt.
+    Accept(u32),
+    /// Write the migration's row in both stores: it is done.
+    Seal,
+    /// Remove the migration's row from both stores: it is gone.
+    Unseal,
+}
+
+/// A step, and how often it was tried.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Attempt {
+    /// The step.
+    pub step: Step,
+    /// Recorded with it.
+    pub attempt: u32,
+}
+
+/// Why there is no plan. Nothing was changed.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+pub enum PlanError {
+    /// Exit code 5.
+    #[error(
+        "{what} of {folder} was edited after it was applied (recorded {recorded}, file {file})",
+        what = match .step { Some(step) => format!("step {step}"), None => "a file".to_owned() },
+        recorded = .recorded.short(), file = .file.as_ref().map_or("none".to_owned(), Checksum::short)
+    )]
+    Edited {
+        /// The migration's folder.
+        folder: String,
+        /// Its version.
+        version: Version,
+        /// The step whose text differs; `None` when only other text of the folder
+        /// does (a comment, a down script, an option).
+        step: Option<StepName>,
+        /// What the history says.
+        recorded: Checksum,
+        /// What the file says; `None` when the step is no longer in it.
+        file: Option<Checksum>,
+    },
+    /// Exit code 5.
+    #[error("{} applied, and no longer in the migrations folder", list(.0, "was", "were"))]
+    Missing(Vec<Version>),
+    /// Exit code 5.
+    #[error(
+        "{} not applied, but newer {newest} is",
+        list(.versions, "is", "are")
+    )]
+    OutOfOrder {
+        /// Files below `newest` that were never applied.
+        versions: Vec<Version>,
+        /// The newest applied version.
+        newest: Version,
+    },
+    /// Exit code 5.
+    #[error("{store} lacks step {open}, although {evidence}: no run of migrate leaves that behind, a restored backup does", store = .store.title())]
+    Gap {
+        /// The first missing step.
+        open: StepId,
+        /// The store that lacks it.
+        store: StoreName,
+        /// What shows that it was there once.
+        evidence: String,
+    },
+    /// Exit code 5.
+    #[error(
+        "step {0} is recorded as started, although it can only be recorded together with its effect"
+    )]
+    Torn(StepId),
+    /// Exit code 2.
+    #[error("there is no migration {0}")]
+    UnknownVersion(Version),
+    /// Exit code 2.
+    #[error("{0} is not applied, so there is no way down to it")]
+    NotApplied(Version),
+    /// Exit code 2.
+    #[error("no applied migration belongs to release `{0}`")]
+    UnknownRelease(String),
+    /// Exit code 9.
+    #[error("{folder} cannot be reverted: {reason}")]
+    Irreversible {
+        /// The migration's folder.
+        folder: String,
+        /// What it says, or what it lacks.
+        reason: String,
+    },
+    /// Exit code 9.
+    #[error(
+        "{0} was there before migrate was (baseline), so nothing is known about how to revert it"
+    )]
+    Baseline(Version),
+    /// Exit code 5.
+    #[error("the history has no down scripts for {0}, and there is no file of that version either")]
+    NoRollback(Version),
+    /// Exit code 5.
+    #[error("the down scripts that the history keeps for {version} cannot be read: {problem}")]
+    BadRollback {
+        /// The migration.
+        version: Version,
+        /// The first thing that is wrong with them.
+        problem: Box<Problem>,
+    },
+    /// Exit code 2.
+    #[error("{folder} has a part for {store}, but no {store} is configured", store = .store.title())]
+    NoStore {
+        /// The migration's folder.
+        folder: String,
+        /// The store that is not configured.
+        store: StoreName,
+    },
+    /// Exit code 2.
+    #[error("{file}:{line}: dropDatabase would drop the migration history with everything else")]
+    DropsHistory {
+        /// The file.
+        file: String,
+        /// From 1.
+        line: u32,
+    },
+    /// Exit code 9.
+    #[error("{folder} requires {required}, but this is {found}")]
+    Requires {
+        /// The migration's folder.
+        folder: String,
+        /// As in `migration.toml`.
+        required: String,
+        /// What the server is.
+        found: String,
+    },
+}
+
+impl PlanError {
+    /// What to do next.
+    pub fn hint(&self) -> String {
+        match self {
+            PlanError::Edited { version, .. } => format!(
+                "restore the file as it was, and put the change into a new migration; if the edit does not matter, `migrate repair --accept-checksum {version}`"
+            ),
+            PlanError::Missing(_) => "restore the folder from version control; if it is meant to be gone, `--allow-out-of-order`".to_owned(),
+            PlanError::OutOfOrder { .. } => "give it a number above the newest applied one, or apply it now with `--allow-out-of-order`".to_owned(),
+            PlanError::Gap { store, .. } => format!(
+                "look at `migrate repair`; if {title} was restored from an older backup, `migrate repair --replay {store}` runs there what it lacks",
+                title = store.title()
+            ),
+            PlanError::Torn(step) => format!("somebody changed the history by hand; `migrate repair --mark-reverted {}` says that the step has no effect, `--mark-applied` that it has", step.name),
+            PlanError::UnknownVersion(_) | PlanError::NotApplied(_) | PlanError::UnknownRelease(_) => "`migrate status` lists what there is".to_owned(),
+            PlanError::Irreversible { .. } => "nothing was changed; write a new migration that leads away from it".to_owned(),
+            PlanError::Baseline(version) => format!("nothing was changed; `--to {version}` stops above it"),
+            PlanError::NoRollback(_) => "restore the migration's folder and run the command again".to_owned(),
+            PlanError::BadRollback { .. } => "was it written by a newer release of migrate, or changed by hand? Restore the row from the other store or a backup".to_owned(),
+            PlanError::NoStore { store: StoreName::Postgres, .. } => "set DATABASE_URL or `--postgres`, or take the .sql files out".to_owned(),
+            PlanError::NoStore { store: StoreName::Mongo, .. } => "set MONGODB_URI or `--mongo`, or take the .mongodb.js files out".to_owned(),
+            PlanError::DropsHistory { .. } => "drop the collections by name".to_owned(),
+            PlanError::Requires { .. } => "nothing was changed; upgrade the server first".to_owned(),
+        }
+    }
+}
+
+/// `001, 003 and 2 more were`
+fn list(versions: &[Version], one: &str, many: &str) -> String {
+    /// More would hide what comes after the list.
+    const SHOWN: usize = 10;
+    let mut text: Vec<String> = versions.iter().take(SHOWN).map(Version::to_string).collect();
+    if versions.len() > SHOWN {
+        text.push(format!("{} more", versions.len() - SHOWN));
+    }
+    let verb = if versions.len() == 1 { one } else { many };
+    match text.split_last() {
+        Some((last, [])) => format!("{last} {verb}"),
+        Some((last, before)) => format!("{} and {last} {verb}", before.join(", ")),
+        None => format!("nothing {verb}"),
+    }
+}
+
+/// The versions whose stored down scripts [`plan`] will ask for.
+///
+/// # Errors
+/// As [`plan`].
+pub fn needs_rollbacks(histories: &Histories, goal: &Goal) -> Result<Vec<Version>, PlanError> {
+    let lives = lives(histories);
+    let mut versions: Vec<Version> =
+        lives.iter().filter(|life| life.reverting).map(|life| life.version).collect();
+    if let Goal::Down(down) = goal {
+        versions.extend(down_targets(histories, &lives, down)?.iter().map(|life| life.version));
+    }
+    versions.sort_unstable();
+    versions.dedup();
+    Ok(versions)
+}
+
+/// Decides what remains to be done.
+///
+/// # Errors
+/// [`PlanError`]: the files, the histories, the servers and the goal do not fit
+/// together. Nothing was changed, and each error says what to do.
+pub fn plan(known: &Known<'_>, goal: &Goal) -> Result<Plan, PlanError> {
+    match goal {
+        Goal::Up(up) => plan_up(known, up),
+        Goal::Down(down) => plan_down(known, down),
+    }
+}
+
+/// A migration that has a live step in some store.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Life {
+    /// The migration.
+    pub version: Version,
+    /// Its position in the order of application.
+    pub rank: u32,
+    /// It was recorded, not run.
+    pub baseline: bool,
+    /// A `down` of it was begun and not finished.
+    pub reverting: bool,
+}
+
+/// The migrations that have a live step, in the order of application.
+pub fn lives(histories: &Histories) -> Vec<Life> {
+    let mut lives: Vec<Life> = Vec::new();
+    for version in histories.versions() {
+        let mut live =
+            forward(histories, version).filter(|(_, _, state)| is_live(state)).peekable();
+        if live.peek().is_none() {
+            continue;
+        }
+        let mut life = Life { version, rank: 0, baseline: false, reverting: false };
+        for (_, name, state) in live {
+            life.rank = life.rank.max(state.rank);
+            life.baseline |= *name == StepName::Baseline;
+            life.reverting |= state.status() == Status::Reverting;
+        }
+        lives.push(life);
+    }
+    lives.sort_by_key(|life| (life.rank, life.version));
+    lives
+}
+
+/// The states of the steps that go up, in both stores.
+fn forward(
+    histories: &Histories,
+    version: Version,
+) -> impl Iterator<Item = (StoreName, &StepName, &StepState)> {
+    histories
+        .steps_of(version)
+        .filter(|(_, name, _)| name.direction() == Direction::Up && **name != StepName::Accepted)
+}
+
+fn is_live(state: &StepState) -> bool {
+    state.status() != Status::Pending
+}
+
+/// The highest attempt of any step of the migration.
+fn attempt_max(histories: &Histories, version: Version) -> u32 {
+    histories.steps_of(version).map(|(_, _, state)| state.attempt).max().unwrap_or(0)
+}
+
+/// Whether the migration's row says, in either store, that all of it is done.
+fn is_sealed(histories: &Histories, version: Version) -> bool {
+    matches!(
+        histories.row(version).map(|row| row.status),
+        Some(RowStatus::Held | RowStatus::Completed | RowStatus::Baseline)
+    )
+}
+
+fn plan_up(known: &Known<'_>, up: &Up) -> Result<Plan, PlanError> {
+    let Known { set, histories, .. } = *known;
+    if let Some(to) = up.to
+        && set.get(to).is_none()
+    {
+        return Err(PlanError::UnknownVersion(to));
+    }
+    let lives = lives(histories);
+    let mut plan = Plan {
+        ahead: lives.iter().map(|life| life.version).filter(|v| is_ahead(set, *v)).collect(),
+        ..Plan::default()
+    };
+    check_files(known, &lives)?;
+    check_order(known, &lives, up.out_of_order)?;
+    check_gaps(known, &lives)?;
+
+    let live: BTreeSet<Version> = lives.iter().map(|life| life.version).collect();
+    let open =
+        lives.iter().filter_map(|life| Some((life.rank, life.reverting, set.get(life.version)?)));
+    let mut rank = histories.rank_max();
+    let fresh =
+        set.iter().filter(|migration| !live.contains(&migration.version)).map(|migration| {
+            rank += 1;
+            (rank, false, migration)
+        });
+    let mut left = up.steps.unwrap_or(usize::MAX);
+    for (rank, reverting, migration) in open.chain(fresh) {
+        if left == 0 || up.to.is_some_and(|to| migration.version > to) {
+            continue;
+        }
+        if reverting {
+            let (work, again) = revert(known, migration.version)?;
+            plan.work.push(work);
+            if again {
+                plan.then_plan_again = true;
+                return Ok(plan);
+            }
+        }
+        let Some(work) = apply(known, migration, rank, reverting)? else { continue };
+        // A lost seal is written again, whatever the number asked for.
+        if work.actions.iter().any(|action| matches!(action, Action::Run(_) | Action::Settle(_))) {
+            left -= 1;
+        }
+        plan.work.push(work);
+    }
+    Ok(plan)
+}
+
+/// What is left to do to apply a migration; `None` when it is done.
+fn apply(
+    known: &Known<'_>,
+    migration: &Migration,
+    rank: u32,
+    reverting: bool,
+) -> Result<Option<Work>, PlanError> {
+    let Known { histories, servers, .. } = *known;
+    let version = migration.version;
+    let mut actions = Vec::new();
+    if !is_done(histories, migration) || reverting {
+        let dead = reverting || !forward(histories, version).any(|(_, _, state)| is_live(state));
+        let newest = attempt_max(histories, version);
+        for step in &migration.steps {
+            check_step(step, migration, servers)?;
+            let id = StepId { version, name: step.name.clone() };
+            let state = histories.of(step.store()).step(&id);
+            let step = Attempt { step: with_commit(step, servers), attempt: 0 };
+            match state.map(|state| (state.status(), state.attempt)) {
+                _ if dead => actions.push(Action::Run(Attempt { attempt: newest + 1, ..step })),
+                None => actions.push(Action::Run(Attempt { attempt: newest.max(1), ..step })),
+                Some((Status::Pending, own)) => {
+                    actions.push(Action::Run(Attempt { attempt: newest.max(own + 1), ..step }));
+                }
+                Some((Status::InDoubt, own)) => {
+                    if step.step.commit == Commit::Atomic {
+                        return Err(PlanError::Torn(id));
+                    }
+                    actions.push(Action::Settle(Attempt { attempt: own, ..step }));
+                }
+                Some((Status::Applied | Status::Reverting, _)) => {}
+            }
+        }
+        if !actions.is_empty() {
+            check_requires(migration, servers)?;
+        }
+        if actions.is_empty() && recorded_checksum(histories, migration) != Some(migration.checksum)
+        {
+            actions.push(Action::Accept(accepted_attempt(histories, version) + 1));
+        }
+    }
+    let sealed = |store| {
+        let row = histories.of(store).row(version);
+        row.is_some_and(|row| row.status != RowStatus::Running)
+    };
+    if actions.is_empty() && servers.stores().into_iter().all(sealed) {
+        return Ok(None);
+    }
+    actions.push(Action::Seal);
+    Ok(Some(Work {
+        version,
+        folder: migration.folder.clone(),
+        description: migration.description.clone(),
+        direction: Direction::Up,
+        checksum: migration.checksum,
+        rank,
+        rollback: migration.rollback.clone(),
+        row: if reverting { None } else { histories.row(version).cloned() },
+        actions,
+    }))
+}
+
+/// Whether everything the migration asks for has been applied, or recorded as
+/// if it had.
+fn is_done(histories: &Histories, migration: &Migration) -> bool {
+    if accepted(histories, migration.version) == Some(migration.checksum)
+        && is_sealed(histories, migration.version)
+    {
+        return true;
+    }
+    let baseline = StepId { version: migration.version, name: StepName::Baseline };
+    StoreName::BOTH
+        .into_iter()
+        .any(|store| histories.of(store).step(&baseline).is_some_and(is_live))
+}
+
+/// A document write is atomic only where the server has transactions.
+fn with_commit(step: &Step, servers: &Servers) -> Step {
+    let mut step = step.clone();
+    if step.store() == StoreName::Mongo && !servers.mongo_transactions() {
+        step.commit = Commit::Journaled;
+    }
+    step
+}
+
+fn check_step(step: &Step, migration: &Migration, servers: &Servers) -> Result<(), PlanError> {
+    if !servers.has(step.store()) {
+        return Err(PlanError::NoStore { folder: migration.folder.clone(), store: step.store() });
+    }
+    match &step.body {
+        Body::Mongo(body) if body.kind == MongoKind::DropDatabase => {
+            Err(PlanError::DropsHistory { file: step.file.clone(), line: step.line })
+        }
+        Body::Mongo(_) | Body::Postgres(_) => Ok(()),
+    }
+}
+
+fn check_requires(migration: &Migration, servers: &Servers) -> Result<(), PlanError> {
+    match servers.unmet(&migration.options.requires) {
+        None => Ok(()),
+        Some((required, found)) => {
+            Err(PlanError::Requires { folder: migration.folder.clone(), required, found })
+        }
+    }
+}
+
+fn is_ahead(set: &MigrationSet, version: Version) -> bool {
+    set.get(version).is_none() && set.newest().is_none_or(|newest| version > newest)
+}
+
+/// The checksum of the folder that was accepted as what had been applied.
+fn accepted(histories: &Histories, version: Version) -> Option<Checksum> {
+    let id = StepId { version, name: StepName::Accepted };
+    StoreName::BOTH
+        .into_iter()
+        .filter_map(|store| histories.of(store).step(&id))
+        .filter(|state| is_live(state))
+        .max_by_key(|state| state.attempt)
+        .map(|state| state.migration_checksum)
+}
+
+/// How often an edit of the migration was accepted.
+fn accepted_attempt(histories: &Histories, version: Version) -> u32 {
+    let id = StepId { version, name: StepName::Accepted };
+    let states = StoreName::BOTH.into_iter().filter_map(|store| histories.of(store).step(&id));
+    states.map(|state| state.attempt).max().unwrap_or(0)
+}
+
+/// The checksum of the folder with which the migration was finished: that of
+/// its last step, because the steps before it may be older than a mended file.
+fn recorded_checksum(histories: &Histories, migration: &Migration) -> Option<Checksum> {
+    if let Some(checksum) = accepted(histories, migration.version) {
+        return Some(checksum);
+    }
+    let version = migration.version;
+    migration.steps.iter().rev().find_map(|step| {
+        let id = StepId { version, name: step.name.clone() };
+        histories
+            .of(step.store())
+            .step(&id)
+            .filter(|state| is_live(state))
+            .map(|state| state.migration_checksum)
+    })
+}
+
+/// `edited`: what is applied is no longer what the files say.
+fn check_files(known: &Known<'_>, lives: &[Life]) -> Result<(), PlanError> {
+    for life in lives.iter().filter(|life| !life.baseline && !life.reverting) {
+        if let Some(migration) = known.set.get(life.version)
+            && let Some(error) = edited(known.histories, migration)
+        {
+            return Err(error);
+        }
+    }
+    Ok(())
+}
+
+/// How a migration's file differs from what was applied of it, if it does.
+pub fn edited(histories: &Histories, migration: &Migration) -> Option<PlanError> {
+    let version = migration.version;
+    if accepted(histories, version) == Some(migration.checksum) {
+        return None;
+    }
+    let error = |step: Option<StepName>, recorded, file| PlanError::Edited {
+        folder: migration.folder.clone(),
+        version,
+        step,
+        recorded,
+        file,
+    };
+    for (_, name, state) in forward(histories, version).filter(|(_, _, state)| is_live(state)) {
+        match migration.steps.iter().find(|step| step.name == *name) {
+            None => return Some(error(Some(name.clone()), state.checksum, None)),
+            // A step in doubt may be what somebody mended.
+            Some(step) if state.status() != Status::InDoubt && step.checksum != state.checksum => {
+                return Some(error(Some(name.clone()), state.checksum, Some(step.checksum)));
+            }
+            Some(_) => {}
+        }
+    }
+    // While it is open, what follows the applied steps may be mended.
+    match recorded_checksum(histories, migration) {
+        Some(recorded) if is_sealed(histories, version) && recorded != migration.checksum => {
+            Some(error(None, recorded, Some(migration.checksum)))
+        }
+        Some(_) | None => None,
+    }
+}
+
+/// `missing` and `out of order`.
+fn check_order(
+    known: &Known<'_>,
+    lives: &[Life],
+    out_of_order: OutOfOrder,
+) -> Result<(), PlanError> {
+    let Known { set, .. } = *known;
+    let Some(newest) = lives.iter().map(|life| life.version).max() else { return Ok(()) };
+    if out_of_order == OutOfOrder::Allow {
+        return Ok(());
+    }
+    let missing: Vec<Version> = lives
+        .iter()
+        .map(|life| life.version)
+        .filter(|version| set.get(*version).is_none() && !is_ahead(set, *version))
+        .collect();
+    if !missing.is_empty() {
+        return Err(PlanError::Missing(missing));
+    }
+    let live: BTreeSet<Version> = lives.iter().map(|life| life.version).collect();
+    let late: Vec<Version> = set
+        .iter()
+        .map(|migration| migration.version)
+        .filter(|version| *version < newest && !live.contains(version))
+        .filter(|version| !is_sealed(known.histories, *version))
+        .collect();
+    match late.is_empty() {
+        true => Ok(()),
+        false => Err(PlanError::OutOfOrder { versions: late, newest }),
+    }
+}
+
+/// Applied steps are a prefix, in the order of application, plus at most one
+/// in doubt. Anything else was not made by this engine.
+fn check_gaps(known: &Known<'_>, lives: &[Life]) -> Result<(), PlanError> {
+    let Known { set, histories, .. } = *known;
+    // The first step that is not done, and where.
+    let mut open: Option<(StepId, StoreName)> = None;
+    let live: BTreeSet<Version> = lives.iter().map(|life| life.version).collect();
+    // A sealed migration of which no step is left lost all of them.
+    let lost = set.iter().filter(|migration| {
+        !live.contains(&migration.version) && is_sealed(histories, migration.version)
+    });
+    for migration in lost {
+        let row = histories.row(migration.version).expect("a sealed migration has a row");
+        if let Some(step) = migration.steps.first() {
+            return Err(PlanError::Gap {
+                open: StepId { version: migration.version, name: step.name.clone() },
+                store: step.store(),
+                evidence: format!("its row in migration_history says `{}`", row.status),
+            });
+        }
+    }
+    for life in lives {
+        let Some(migration) = set.get(life.version) else { continue };
+        if is_done(histories, migration) {
+            continue;
+        }
+        if life.reverting {
+            check_torn_revert(histories, migration)?;
+            open = open.or_else(|| first_step(migration));
+            continue;
+        }
+        for step in &migration.steps {
+            let id = StepId { version: life.version, name: step.name.clone() };
+            let status =
+                histories.of(step.store()).step(&id).map(StepState::status).unwrap_or_default();
+            match (status, &open) {
+                (Status::Applied | Status::InDoubt | Status::Reverting, Some((first, store))) => {
+                    return Err(PlanError::Gap {
+                        open: first.clone(),
+                        store: *store,
+                        evidence: format!(
+                            "the later step {id} is recorded in {}",
+                            step.store().title()
+                        ),
+                    });
+                }
+                (Status::Applied | Status::Reverting, None) => {}
+                (Status::Pending, None) if is_sealed(histories, life.version) => {
+                    return Err(PlanError::Gap {
+                        open: id,
+                        store: step.store(),
+                        evidence: "its migration is sealed as done".to_owned(),
+                    });
+                }
+                (Status::InDoubt | Status::Pending, None) => open = Some((id, step.store())),
+                (Status::Pending, Some(_)) => {}
+            }
+        }
+    }
+    Ok(())
+}
+
+fn first_step(migration: &Migration) -> Option<(StepId, StoreName)> {
+    let step = migration.steps.first()?;
+    Some((StepId { version: migration.version, name: step.name.clone() }, step.store()))
+}
+
+/// One store has reverted its part, and the other does not even know that it
+/// was going to: see [`Event::Reverting`].
+fn check_torn_revert(histories: &Histories, migration: &Migration) -> Result<(), PlanError> {
+    let version = migration.version;
+    let reverted = forward(histories, version)
+        .find(|(_, _, state)| state.events.contains(&Event::Reverting) && !is_live(state));
+    let unaware = forward(histories, version)
+        .find(|(_, _, state)| is_live(state) && !state.events.contains(&Event::Reverting));
+    match (reverted, unaware) {
+        (Some((_, gone, before)), Some((store, name, after)))
+            if before.attempt >= after.attempt =>
+        {
+            Err(PlanError::Gap {
+                open: StepId { version, name: name.clone() },
+                store,
+                evidence: format!("{gone} of the same migration was reverted"),
+            })
+        }
+        _ => Ok(()),
+    }
+}
+
+fn plan_down(known: &Known<'_>, down: &Down) -> Result<Plan, PlanError> {
+    let Known { histories, set, .. } = *known;
+    let lives = lives(histories);
+    let targets = down_targets(histories, &lives, down)?;
+    for target in &targets {
+        check_reversible(known, target)?;
+    }
+    let mut plan = Plan {
+        ahead: lives.iter().map(|life| life.version).filter(|v| is_ahead(set, *v)).collect(),
+        ..Plan::default()
+    };
+    for target in targets {
+        if let Some(migration) = set.get(target.version) {
+            check_torn_revert(histories, migration)?;
+        }
+        let (work, again) = revert(known, target.version)?;
+        plan.work.push(work);
+        if again {
+            plan.then_plan_again = true;
+            break;
+        }
+    }
+    if !plan.then_plan_again {
+        plan.work.extend(stale_rows(known, &lives));
+    }
+    Ok(plan)
+}
+
+/// Rows that outlived their migration, because a run died between its last
+/// record and them.
+fn stale_rows(known: &Known<'_>, lives: &[Life]) -> Vec<Work> {
+    let Known { histories, .. } = *known;
+    let live: BTreeSet<Version> = lives.iter().map(|life| life.version).collect();
+    let rows = StoreName::BOTH.into_iter().flat_map(|store| histories.of(store).rows());
+    let stale: BTreeMap<Version, _> = rows
+        .filter(|row| row.status == RowStatus::Running && !live.contains(&row.version))
+        .filter(|row| histories.versions().contains(&row.version))
+        .map(|row| (row.version, row))
+        .collect();
+    stale
+        .into_values()
+        .map(|row| Work {
+            version: row.version,
+            folder: row.migration_name.clone(),
+            description: row.description.clone(),
+            direction: Direction::Down,
+            checksum: row.checksum,
+            rank: row.rank,
+            rollback: Rollback::default(),
+            row: Some(row.clone()),
+            actions: vec![Action::Unseal],
+        })
+        .collect()
+}
+
+/// What `down` would revert, newest applied first.
+fn down_targets<'a>(
+    histories: &Histories,
+    lives: &'a [Life],
+    down: &Down,
+) -> Result<Vec<&'a Life>, PlanError> {
+    let newest_first = lives.iter().rev();
+    let of_row = |life: &&Life, belongs: &dyn Fn(&Row) -> bool| {
+        histories.row(life.version).is_some_and(belongs)
+    };
+    Ok(match down {
+        Down::Steps(steps) => newest_first.take(*steps).collect(),
+        Down::To(Version(0)) => newest_first.collect(),
+        Down::To(to) => {
+            let stays = lives.iter().find(|life| life.version == *to);
+            let stays = stays.ok_or(PlanError::NotApplied(*to))?;
+            newest_first.take_while(|life| life.version != stays.version).collect()
+        }
+        Down::LastRun => {
+            let newest = lives.last().and_then(|life| histories.row(life.version));
+            let run = newest.map(|row| row.run_id.clone()).unwrap_or_default();
+            newest_first.take_while(|life| of_row(life, &|row| row.run_id == run)).collect()
+        }
+        Down::Release(release) => {
+            let of_release = |row: &Row| row.release.as_ref() == Some(release);
+            let targets: Vec<&Life> =
+                newest_first.clone().take_while(|life| of_row(life, &of_release)).collect();
+            if targets.is_empty() && !lives.is_empty() {
+                return Err(PlanError::UnknownRelease(release.clone()));
+            }
+            targets
+        }
+    })
+}
+
+/// The down scripts: those that the history keeps, else those of the file.
+fn rollback_of(known: &Known<'_>, version: Version) -> Result<Rollback, PlanError> {
+    if let Some(rollback) = known.rollbacks.get(&version) {
+        return Ok(rollback.clone());
+    }
+    match known.set.get(version) {
+        Some(migration) => Ok(migration.rollback.clone()),
+        None => Err(PlanError::NoRollback(version)),
+    }
+}
+
+fn folder_of(known: &Known<'_>, version: Version) -> String {
+    let row = known.histories.row(version).map(|row| row.migration_name.clone());
+    row.or_else(|| known.set.get(version).map(|migration| migration.folder.clone()))
+        .unwrap_or_else(|| version.to_string())
+}
+
+fn down_steps(
+    known: &Known<'_>,
+    version: Version,
+    rollback: &Rollback,
+) -> Result<Vec<Step>, PlanError> {
+    let steps = folder::down_steps(version, &folder_of(known, version), rollback);
+    steps.map_err(|problems| PlanError::BadRollback {
+        version,
+        problem: Box::new(problems.into_iter().next().unwrap_or_else(|| Problem::whole("", ""))),
+    })
+}
+
+/// Refuses before anything is changed.
+fn check_reversible(known: &Known<'_>, life: &Life) -> Result<(), PlanError> {
+    let version = life.version;
+    if life.baseline {
+        return Err(PlanError::Baseline(version));
+    }
+    let rollback = rollback_of(known, version)?;
+    let folder = folder_of(known, version);
+    if let Some(reason) = rollback.irreversible {
+        return Err(PlanError::Irreversible { folder, reason });
+    }
+    let steps = down_steps(known, version, &rollback)?;
+    for store in StoreName::BOTH {
+        let live = forward(known.histories, version)
+            .any(|(place, _, state)| place == store && is_live(state));
+        if live && !steps.iter().any(|step| step.store() == store) {
+            let file = match store {
+                StoreName::Postgres => "down.sql",
+                StoreName::Mongo => "down.mongodb.js",
+            };
+            let reason = format!("it has no {file}");
+            return Err(PlanError::Irreversible { folder, reason });
+        }
+        if live && !known.servers.has(store) {
+            return Err(PlanError::NoStore { folder, store });
+        }
+    }
+    Ok(())
+}
+
+/// What reverts a migration, and whether to plan again after it.
+fn revert(known: &Known<'_>, version: Version) -> Result<(Work, bool), PlanError> {
+    let Known { histories, set, servers, .. } = *known;
+    let rollback = rollback_of(known, version)?;
+    let checksum = forward(histories, version)
+        .filter(|(_, _, state)| is_live(state))
+        .map(|(_, _, state)| state.migration_checksum)
+        .last();
+    let row = histories.row(version);
+    let mut work = Work {
+        version,
+        folder: folder_of(known, version),
+        description: row.map(|row| row.description.clone()).unwrap_or_default(),
+        direction: Direction::Down,
+        checksum: checksum.unwrap_or_else(|| Checksum::of(b"")),
+        rank: forward(histories, version).map(|(_, _, state)| state.rank).max().unwrap_or(0),
+        rollback: rollback.clone(),
+        row: row.cloned(),
+        actions: Vec::new(),
+    };
+
+    // What is in doubt is cleared first: whether its store has anything to
+    // revert depends on what is found there.
+    for (_, name, state) in forward(histories, version) {
+        let step = set.get(version).and_then(|migration| {
+            migration
+                .steps
+                .iter()
+                .find(|step| step.name == *name && step.checksum == state.checksum)
+        });
+        if let (Status::InDoubt, Some(step)) = (state.status(), step) {
+            let step = with_commit(step, servers);
+            work.actions.push(Action::Abandon(Attempt { step, attempt: state.attempt }));
+        }
+    }
+    if !work.actions.is_empty() {
+        return Ok((work, true));
+    }
+
+    let attempt = attempt_max(histories, version);
+    let down = down_steps(known, version, &rollback)?;
+    let order = rollback.stores();
+    let live_in = |store: StoreName| -> Vec<(StepName, StepState)> {
+        forward(histories, version)
+            .filter(|(place, _, state)| *place == store && is_live(state))
+            .map(|(_, name, state)| (name.clone(), state.clone()))
+            .collect()
+    };
+    for store in order.into_iter().rev() {
+        let unaware: Vec<_> = live_in(store)
+            .into_iter()
+            .filter(|(_, state)| !state.events.contains(&Event::Reverting))
+            .collect();
+        if !unaware.is_empty() {
+            work.actions.push(Action::Intend(store, unaware));
+        }
+    }
+    for store in order.into_iter().rev() {
+        let live = live_in(store);
+        if live.is_empty() {
+            continue;
+        }
+        for step in down.iter().filter(|step| step.store() == store) {
+            let id = StepId { version, name: step.name.clone() };
+            let step = Attempt { step: with_commit(step, servers), attempt };
+            let state = histories.of(store).step(&id).filter(|state| state.attempt == attempt);
+            match state.map(StepState::status) {
+                None | Some(Status::Pending) => work.actions.push(Action::Run(step)),
+                Some(Status::InDoubt) if step.step.commit == Commit::Atomic => {
+                    return Err(PlanError::Torn(id));
+                }
+                Some(Status::InDoubt) => work.actions.push(Action::Settle(step)),
+                Some(Status::Applied | Status::Reverting) => {}
+            }
+        }
+        work.actions.push(Action::Close(store, live));
+    }
+    work.actions.push(Action::Unseal);
+    Ok((work, false))
+}
+
+/// One line per migration: `001 up: run up/postgres/1, seal`.
+impl fmt::Display for Plan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (at, work) in self.work.iter().enumerate() {
+            if at > 0 {
+                f.write_str("\n")?;
+            }
+            let way = match work.direction {
+                Direction::Up => "up",
+                Direction::Down => "down",
+            };
+            let actions: Vec<String> = work.actions.iter().map(Action::to_string).collect();
+            write!(f, "{} {way}: {}", work.version, actions.join(", "))?;
+        }
+        if self.then_plan_again {
+            f.write_str(", plan again")?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for Action {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let attempt = |f: &mut fmt::Formatter<'_>, verb: &str, step: &Attempt| {
+            write!(f, "{verb} {}", step.step.name)?;
+            match step.attempt {
+                1 => Ok(()),
+                attempt => write!(f, "#{attempt}"),
+            }
+        };
+        match self {
+            Action::Run(step) => attempt(f, "run", step),
+            Action::Settle(step) => attempt(f, "settle", step),
+            Action::Abandon(step) => attempt(f, "abandon", step),
+            Action::Intend(store, _) => write!(f, "intend {store}"),
+            Action::Close(store, _) => write!(f, "close {store}"),
+            Action::Accept(_) => f.write_str("accept"),
+            Action::Seal => f.write_str("seal"),
+            Action::Unseal => f.write_str("unseal"),
+        }
+    }
+}

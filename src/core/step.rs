@@ -44,10 +44,32 @@ impl Step {
         }
     }
 
+    /// What it does, on one line.
+    pub fn summary(&self) -> String {
+        let (first, more) = match &self.body {
+            Body::Postgres(body) => {
+                let first = body.statements.first().map(|statement| statement.text.as_str());
+                (first.unwrap_or("(no statement)"), body.statements.len().saturating_sub(1))
+            }
+            Body::Mongo(body) if body.kind == MongoKind::Nothing => ("(no statement)", 0),
+            Body::Mongo(body) => (body.text.as_str(), 0),
+        };
+        let line = one_line(first);
+        match more {
+            0 => line,
+            more => format!("{line}; and {more} more"),
+        }
+    }
+
     /// Which way it goes.
     pub fn direction(&self) -> Direction {
         self.name.direction()
     }
+}
+
+/// A text with its white space folded.
+fn one_line(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 /// How the effect of a step and its record reach the store.

@@ -1,0 +1,399 @@
+//! The lock: a lease in each store, Postgres first, held for the length of a
+//! scope and given back on every way out of it.
+
+use crate::core::history::{Histories, History};
+use crate::core::id::StoreName;
+use crate::core::notice::{Notice, Notices};
+use crate::core::step::{MongoStep, PgStep};
+use crate::engine::{Stop, StopReason};
+use crate::store::{Fate, Heart, Holder, Lease, Outcome, Run, Store, StoreError, Stores};
+use std::time::Duration;
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep};
+
+/// A lease lasts this long unless it is renewed.
+pub const LEASE_TERM: Duration = Duration::from_secs(30);
+
+/// A lease is renewed this often: five chances before it runs out.
+pub const HEARTBEAT: Duration = Duration::from_secs(5);
+
+/// Waiters ask again after this long at most; the real pause is a random part of
+/// it, so that many waiters do not ask at once.
+const POLL_MAX: Duration = Duration::from_millis(900);
+
+/// Both stores, with our lease in each. Only [`with_lock`] makes one.
+#[derive(Debug)]
+pub struct Locked<'a, P, M> {
+    /// The stores.
+    pub stores: &'a mut Stores<P, M>,
+    /// Their histories, read after the lease was ours.
+    pub histories: Histories,
+    /// Runs whose lease had run out: their statements may still be running.
+    pub died: Vec<(StoreName, String)>,
+}
+
+/// Why the lock was not to be had, or was lost.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+pub enum LockError {
+    /// Exit code 4.
+    #[error("another run holds the lease in {store}: {holder}; its lease lasts {left}s more unless it is renewed", store = .store.title(), left = .left.as_secs())]
+    Held {
+        /// Where.
+        store: StoreName,
+        /// By whom.
+        holder: Box<Holder>,
+        /// How long still.
+        left: Duration,
+    },
+    /// Exit code 4.
+    #[error("the lease in {store} was lost: {why}", store = .store.title())]
+    Lost {
+        /// Where.
+        store: StoreName,
+        /// What showed it.
+        why: String,
+    },
+    /// A store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// Exit code 5.
+    #[error(transparent)]
+    Pair(#[from] PairError),
+    /// Somebody asked for it while we waited.
+    #[error("stopped while waiting for the lease: {0}")]
+    Stopped(StopReason),
+}
+
+/// The two databases do not belong together. Exit code 5.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+pub enum PairError {
+    /// Each belongs to another pair.
+    #[error(
+        "this Postgres and this MongoDB do not belong together: Postgres is of pair {postgres}, MongoDB of pair {mongo}"
+    )]
+    Mismatch {
+        /// The UUID in Postgres.
+        postgres: String,
+        /// The UUID in MongoDB.
+        mongo: String,
+    },
+    /// One has a history and the other was never used.
+    #[error("{paired} has a migration history (pair {pair}), but this {other} was never used with it", paired = .paired.title(), other = .paired.other().title())]
+    OneSided {
+        /// The store that belongs to a pair.
+        paired: StoreName,
+        /// Its UUID.
+        pair: String,
+    },
+}
+
+/// Both histories as they are now, and whether the pair is one.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Read {
+    /// Both histories.
+    pub histories: Histories,
+    /// The UUID in Postgres.
+    pub postgres_pair: Option<String>,
+    /// The UUID in MongoDB.
+    pub mongo_pair: Option<String>,
+}
+
+impl Read {
+    /// Whether this engine has written to either store.
+    pub fn is_virgin(&self) -> bool {
+        self.postgres_pair.is_none() && self.mongo_pair.is_none()
+    }
+}
+
+/// Reads both histories. Changes nothing, creates nothing.
+///
+/// # Errors
+/// A store that cannot be read.
+pub async fn read<P, M>(stores: &mut Stores<P, M>) -> Result<Read, StoreError>
+where
+    P: Store<Step = PgStep>,
+    M: Store<Step = MongoStep>,
+{
+    let Stores { postgres, mongo } = stores;
+    let postgres = async {
+        match postgres {
+            Some(store) => store.read().await,
+            None => Ok(Default::default()),
+        }
+    };
+    let mongo = async {
+        match mongo {
+            Some(store) => store.read().await,
+            None => Ok(Default::default()),
+        }
+    };
+    let (postgres, mongo) = futures_util::future::try_join(postgres, mongo).await?;
+    Ok(Read {
+        postgres_pair: postgres.pair.clone(),
+        mongo_pair: mongo.pair.clone(),
+        histories: Histories { postgres: History::replay(postgres), mongo: History::replay(mongo) },
+    })
+}
+
+/// Whether the two databases belong together.
+///
+/// # Errors
+/// [`PairError`].
+pub fn check_pair<P, M>(stores: &Stores<P, M>, read: &Read) -> Result<(), PairError> {
+    if stores.postgres.is_none() || stores.mongo.is_none() {
+        return Ok(());
+    }
+    match (&read.postgres_pair, &read.mongo_pair) {
+        (None, None) => Ok(()),
+        (Some(postgres), Some(mongo)) if postgres == mongo => Ok(()),
+        (Some(postgres), Some(mongo)) => {
+            Err(PairError::Mismatch { postgres: postgres.clone(), mongo: mongo.clone() })
+        }
+        // The first run writes the UUID into Postgres first: if it died right
+        // then, there is no history yet, and the next run goes on.
+        (Some(pair), None) if read.histories.postgres != History::default() => {
+            Err(PairError::OneSided { paired: StoreName::Postgres, pair: pair.clone() })
+        }
+        (Some(_), None) => Ok(()),
+        (None, Some(pair)) => {
+            Err(PairError::OneSided { paired: StoreName::Mongo, pair: pair.clone() })
+        }
+    }
+}
+
+/// How somebody waits for the lease.
+pub struct Waiting<'a> {
+    /// For this long at most.
+    pub limit: Duration,
+    /// Told who holds it.
+    pub notices: &'a mut dyn Notices,
+    /// Stops the waiting.
+    pub stop: &'a Stop,
+}
+
+/// Runs `work` with our lease in both stores, and gives the leases back in
+/// reverse, whatever becomes of it. Before each try for the lease, `still`
+/// looks at the histories: when it says that nothing is left to do, no lease is
+/// taken and the answer is `None`.
+///
+/// When the lease is lost, `work` is dropped where it stands.
+///
+/// # Errors
+/// [`LockError`], as `work`'s error type has it.
+pub async fn with_lock<P, M, T, E>(
+    stores: &mut Stores<P, M>,
+    run: &Run,
+    waiting: Waiting<'_>,
+    mut still: impl AsyncFnMut(&mut Stores<P, M>, &Read) -> Result<bool, E>,
+    work: impl AsyncFnOnce(&mut Locked<'_, P, M>) -> Result<T, E>,
+    outcome: impl FnOnce(Result<&T, &E>) -> Outcome,
+) -> Result<Option<T>, E>
+where
+    P: Store<Step = PgStep>,
+    M: Store<Step = MongoStep>,
+    E: From<LockError>,
+{
+    let Waiting { limit, notices, stop } = waiting;
+    let began = Instant::now();
+    let mut told: Option<String> = None;
+    let died = loop {
+        let now = read(stores).await.map_err(LockError::from)?;
+        check_pair(stores, &now).map_err(LockError::from)?;
+        if !still(stores, &now).await? {
+            return Ok(None);
+        }
+        let (store, holder, left) = match take(stores, run, &now).await? {
+            Taken::Ours(died) => break died,
+            Taken::Held(store, holder, left) => (store, holder, left),
+        };
+        if began.elapsed() >= limit {
+            return Err(LockError::Held { store, holder: Box::new(holder), left }.into());
+        }
+        if told.as_ref() != Some(&holder.run_id) {
+            notices.notice(Notice::Waiting {
+                store,
+                holder: format!(
+                    "{holder}; the lease lasts {}s more unless it is renewed",
+                    left.as_secs()
+                ),
+            });
+            told = Some(holder.run_id);
+        }
+        if let Some(reason) = stop.requested() {
+            return Err(LockError::Stopped(reason).into());
+        }
+        sleep(POLL_MAX.mul_f64(jitter(&run.id, began.elapsed())).min(limit)).await;
+    };
+
+    let (lost, mut lost_seen) = watch::channel(None);
+    let hearts = match hearts(stores, lost).await {
+        Ok(hearts) => hearts,
+        Err(error) => {
+            let error = E::from(LockError::Store(error));
+            let _ = give_back(stores, &outcome(Err(&error))).await;
+            return Err(error);
+        }
+    };
+    let result = async {
+        let now = read(stores).await.map_err(LockError::from)?;
+        let mut locked = Locked { stores: &mut *stores, histories: now.histories, died };
+        tokio::select! {
+            result = work(&mut locked) => result,
+            error = lost_lease(&mut lost_seen) => Err(error.into()),
+        }
+    }
+    .await;
+    drop(hearts);
+    let released = give_back(stores, &outcome(result.as_ref())).await;
+    let done = result?;
+    released.map_err(LockError::from)?;
+    Ok(Some(done))
+}
+
+enum Taken {
+    Ours(Vec<(StoreName, String)>),
+    Held(StoreName, Holder, Duration),
+}
+
+/// Both leases, or none.
+async fn take<P, M>(stores: &mut Stores<P, M>, run: &Run, read: &Read) -> Result<Taken, LockError>
+where
+    P: Store<Step = PgStep>,
+    M: Store<Step = MongoStep>,
+{
+    let mut died = Vec::new();
+    // The run's id is a UUID: the first run of a pair gives it its name.
+    let mut pair = read.postgres_pair.clone().unwrap_or_else(|| run.id.clone());
+    if let Some(postgres) = &mut stores.postgres {
+        pair = postgres.found(&pair).await?;
+        match postgres.acquire(run).await? {
+            Lease::Ours { died: run, .. } => died.extend(run.map(|run| (StoreName::Postgres, run))),
+            Lease::Held { holder, left } => {
+                return Ok(Taken::Held(StoreName::Postgres, holder, left));
+            }
+        }
+    }
+    if let Some(mongo) = &mut stores.mongo {
+        let lease = match mongo.found(&pair).await {
+            Ok(_) => mongo.acquire(run).await,
+            Err(error) => Err(error),
+        };
+        match lease {
+            Ok(Lease::Ours { died: run, .. }) => {
+                died.extend(run.map(|run| (StoreName::Mongo, run)))
+            }
+            Ok(Lease::Held { holder, left }) => {
+                let outcome = Outcome { word: "locked", error: None, to_version: run.from_version };
+                if let Some(postgres) = &mut stores.postgres {
+                    postgres.release(&outcome).await?;
+                }
+                return Ok(Taken::Held(StoreName::Mongo, holder, left));
+            }
+            Err(error) => {
+                let outcome = Outcome {
+                    word: "failed",
+                    error: Some(error.to_string()),
+                    to_version: run.from_version,
+                };
+                if let Some(postgres) = &mut stores.postgres {
+                    let _ = postgres.release(&outcome).await;
+                }
+                return Err(error.into());
+            }
+        }
+    }
+    Ok(Taken::Ours(died))
+}
+
+/// Gives both leases back, MongoDB first. Tries both, whatever happens.
+async fn give_back<P, M>(stores: &mut Stores<P, M>, outcome: &Outcome) -> Result<(), StoreError>
+where
+    P: Store<Step = PgStep>,
+    M: Store<Step = MongoStep>,
+{
+    let mongo = match &mut stores.mongo {
+        Some(mongo) => mongo.release(outcome).await,
+        None => Ok(()),
+    };
+    let postgres = match &mut stores.postgres {
+        Some(postgres) => postgres.release(outcome).await,
+        None => Ok(()),
+    };
+    mongo.and(postgres)
+}
+
+/// Tasks that end when this is dropped.
+struct Hearts(Vec<tokio::task::JoinHandle<()>>);
+
+impl Drop for Hearts {
+    fn drop(&mut self) {
+        self.0.iter().for_each(tokio::task::JoinHandle::abort);
+    }
+}
+
+type LostSeen = watch::Receiver<Option<(StoreName, String)>>;
+
+async fn hearts<P, M>(
+    stores: &mut Stores<P, M>,
+    lost: watch::Sender<Option<(StoreName, String)>>,
+) -> Result<Hearts, StoreError>
+where
+    P: Store<Step = PgStep>,
+    M: Store<Step = MongoStep>,
+{
+    let mut hearts = Hearts(Vec::new());
+    if let Some(postgres) = &mut stores.postgres {
+        let heart = postgres.heart().await?;
+        hearts.0.push(tokio::spawn(beat(StoreName::Postgres, heart, lost.clone())));
+    }
+    if let Some(mongo) = &mut stores.mongo {
+        let heart = mongo.heart().await?;
+        hearts.0.push(tokio::spawn(beat(StoreName::Mongo, heart, lost)));
+    }
+    Ok(hearts)
+}
+
+/// Renews a lease until it is lost: somebody else has it, or it could not be
+/// renewed for as long as it lasts.
+async fn beat(
+    store: StoreName,
+    mut heart: impl Heart,
+    lost: watch::Sender<Option<(StoreName, String)>>,
+) {
+    let mut renewed = Instant::now();
+    loop {
+        sleep(HEARTBEAT).await;
+        let before = Instant::now();
+        let left = LEASE_TERM.saturating_sub(renewed.elapsed());
+        let why = match tokio::time::timeout(left, heart.beat()).await {
+            Ok(Ok(())) => {
+                renewed = before;
+                continue;
+            }
+            Ok(Err(error)) if error.fate == Fate::Fenced => error.said.message,
+            Ok(Err(error)) if renewed.elapsed() >= LEASE_TERM => error.to_string(),
+            Ok(Err(_)) => continue,
+            Err(_) => "it could not be renewed in time".to_owned(),
+        };
+        let _ = lost.send(Some((store, why)));
+        return;
+    }
+}
+
+async fn lost_lease(seen: &mut LostSeen) -> LockError {
+    match seen.wait_for(Option::is_some).await {
+        Ok(lost) => {
+            let (store, why) = lost.clone().expect("waited for Some");
+            LockError::Lost { store, why }
+        }
+        // No heart beats where no store is configured, or when all have ended.
+        Err(_) => std::future::pending().await,
+    }
+}
+
+/// A part of one, different for each run and each moment.
+fn jitter(run_id: &str, elapsed: Duration) -> f64 {
+    let seed = format!("{run_id}{}", elapsed.as_nanos());
+    let byte = crate::core::checksum::Checksum::of(seed.as_bytes()).first_byte();
+    0.3 + 0.7 * f64::from(byte) / 255.0
+}

@@ -1,0 +1,66 @@
+//! Acts: carries out what `core` decides, through the [`Store`] trait.
+//!
+//! Reading order: [`run`], [`lock`], [`execute`].
+//!
+//! [`Store`]: crate::store::Store
+
+pub mod execute;
+pub mod lock;
+pub mod run;
+
+use crate::core::history::Timestamp;
+use std::fmt;
+use tokio::sync::watch;
+
+/// Tells the time. The engine writes it into rows for people to read; no
+/// decision depends on it.
+pub trait Clock {
+    /// Now.
+    fn now(&self) -> Timestamp;
+}
+
+/// Why a run should stop before it is done.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum StopReason {
+    /// SIGINT.
+    Interrupted,
+    /// SIGTERM.
+    Terminated,
+    /// `--timeout` ran out.
+    TimedOut,
+}
+
+impl fmt::Display for StopReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            StopReason::Interrupted => "interrupted",
+            StopReason::Terminated => "told to terminate",
+            StopReason::TimedOut => "out of time (--timeout)",
+        })
+    }
+}
+
+/// Asks a run to stop between two steps.
+#[derive(Clone, Debug)]
+pub struct Stop(watch::Receiver<Option<StopReason>>);
+
+impl Stop {
+    /// A stop, and the handle that asks for it.
+    pub fn new() -> (watch::Sender<Option<StopReason>>, Stop) {
+        let (sender, receiver) = watch::channel(None);
+        (sender, Stop(receiver))
+    }
+
+    /// Whether somebody asked.
+    pub fn requested(&self) -> Option<StopReason> {
+        *self.0.borrow()
+    }
+
+    /// Waits until somebody asks. Never returns if nobody can any more.
+    pub async fn wait(&mut self) -> StopReason {
+        match self.0.wait_for(Option::is_some).await {
+            Ok(reason) => reason.expect("waited for Some"),
+            Err(_) => std::future::pending().await,
+        }
+    }
+}

@@ -1,0 +1,346 @@
+//! The effects that the engine needs from a store, and no others.
+
+pub mod mongo;
+pub mod postgres;
+
+use crate::core::history::{Entry, Snapshot};
+use crate::core::id::{StoreName, Version};
+use crate::core::migration::Rollback;
+use crate::core::step::{MongoStep, PgStep};
+use std::collections::BTreeMap;
+use std::fmt;
+use std::time::Duration;
+
+/// A store.
+///
+/// Every method that changes something is one effect: it happens or it does
+/// not, and when it fails with [`Fate::Unknown`] the caller does not know which.
+/// Every write carries the fence of the lease and is refused with
+/// [`Fate::Fenced`] when a newer lease was given out.
+#[expect(async_fn_in_trait, reason = "the engine is the only caller, on one task")]
+pub trait Store {
+    /// The steps that this store can run: sending it another store's step does
+    /// not type-check.
+    type Step;
+
+    /// What keeps the lease alive, on a connection of its own.
+    type Heart: Heart;
+
+    /// Reads the whole history. Creates nothing.
+    async fn read(&mut self) -> Result<Snapshot, StoreError>;
+
+    /// Reads the stored down scripts of some versions.
+    async fn rollbacks(
+        &mut self,
+        versions: &[Version],
+    ) -> Result<BTreeMap<Version, Rollback>, StoreError>;
+
+    /// Creates the four tables if they are not there, and the pair's UUID if
+    /// there is none. Returns the UUID that is there then. Safe for any number
+    /// of engines at once.
+    async fn found(&mut self, pair: &str) -> Result<String, StoreError>;
+
+    /// Takes the lease if it is free or has run out, and begins the run's row in
+    /// `migration_runs`.
+    async fn acquire(&mut self, run: &Run) -> Result<Lease, StoreError>;
+
+    /// What keeps the lease alive from now on.
+    async fn heart(&mut self) -> Result<Self::Heart, StoreError>;
+
+    /// Gives the lease back, and ends the run's row in `migration_runs`. Giving
+    /// back what is no longer ours is not an error.
+    async fn release(&mut self, outcome: &Outcome) -> Result<(), StoreError>;
+
+    /// Writes entries into the history, together.
+    async fn append(&mut self, entries: &[Entry]) -> Result<(), StoreError>;
+
+    /// Runs a step and writes entries, in one transaction.
+    async fn commit(&mut self, step: &Self::Step, entries: &[Entry]) -> Result<(), StoreError>;
+
+    /// Something in the way of a journaled step that never ran: the name it
+    /// would give is taken by something that is not what it would make.
+    async fn obstacle(&mut self, step: &Self::Step) -> Result<Option<String>, StoreError>;
+
+    /// Runs a step outside any transaction.
+    async fn perform(&mut self, step: &Self::Step) -> Result<(), StoreError>;
+
+    /// Whether the effect of a step is there, completely.
+    async fn holds(&mut self, step: &Self::Step) -> Result<Holds, StoreError>;
+
+    /// Removes what an interrupted [`perform`](Store::perform) of this very step
+    /// left behind, and nothing else.
+    async fn clear(&mut self, step: &Self::Step) -> Result<(), StoreError>;
+}
+
+/// Keeps a lease alive.
+pub trait Heart: Send + 'static {
+    /// Makes the lease last for its whole term again. [`Fate::Fenced`]: it is
+    /// somebody else's now.
+    fn beat(&mut self) -> impl Future<Output = Result<(), StoreError>> + Send;
+}
+
+/// The two stores of a project; one alone is a project too.
+#[derive(Debug)]
+pub struct Stores<P, M> {
+    /// Postgres.
+    pub postgres: Option<P>,
+    /// MongoDB.
+    pub mongo: Option<M>,
+}
+
+/// The answer of [`Store::holds`].
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Holds {
+    /// It is there.
+    Yes,
+    /// It is not, or only half of it: clear, and perform again.
+    No,
+    /// No question to the server tells. Only a person can.
+    Ask,
+}
+
+/// One run of a command that changes something.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Run {
+    /// A UUID.
+    pub id: String,
+    /// `up`, `down`, …
+    pub command: String,
+    /// The operating system's user.
+    pub user: String,
+    /// The machine.
+    pub host: String,
+    /// The process.
+    pub pid: u32,
+    /// `--release`.
+    pub release: Option<String>,
+    /// The newest applied version when it began.
+    pub from_version: Option<Version>,
+}
+
+impl Run {
+    /// `user@host`, as `applied_by` has it.
+    pub fn who(&self) -> String {
+        format!("{}@{}", self.user, self.host)
+    }
+}
+
+/// The answer of [`Store::acquire`].
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Lease {
+    /// It is ours.
+    Ours {
+        /// Carried by every write from now on.
+        fence: i64,
+        /// The run that held it until its lease ran out, if it did not give it
+        /// back: its statements may still be running.
+        died: Option<String>,
+    },
+    /// Somebody else has it.
+    Held {
+        /// Who.
+        holder: Holder,
+        /// How long it still lasts unless it is renewed.
+        left: Duration,
+    },
+}
+
+/// Who holds a lease.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Holder {
+    /// The machine.
+    pub host: String,
+    /// The process.
+    pub pid: u32,
+    /// The operating system's user.
+    pub user: String,
+    /// The run.
+    pub run_id: String,
+    /// Since when, in RFC 3339, by the server's clock.
+    pub since: String,
+}
+
+impl fmt::Display for Holder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Holder { host, pid, user, run_id, since } = self;
+        write!(f, "{user}@{host}, pid {pid}, run {run_id}, since {since}")
+    }
+}
+
+/// How a run ended, for `migration_runs`.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Outcome {
+    /// `ok`, `failed`, …
+    pub word: &'static str,
+    /// What went wrong.
+    pub error: Option<String>,
+    /// The newest applied version when it ended.
+    pub to_version: Option<Version>,
+}
+
+/// A failure of a store: what was tried, what became of it, what the database
+/// said.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct StoreError {
+    /// Which store.
+    pub store: StoreName,
+    /// What was tried, as in `failed to …`.
+    pub doing: &'static str,
+    /// What became of it.
+    pub fate: Fate,
+    /// What the database said.
+    pub said: Said,
+}
+
+/// What became of an effect that failed.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Fate {
+    /// The server said no: nothing of it happened (a journaled step may have
+    /// left something, which [`Store::clear`] removes).
+    Refused,
+    /// The server could not be reached, or refused us as a whole: nothing of it
+    /// happened.
+    Unreachable,
+    /// The connection was lost before the answer came. Read the history.
+    Unknown,
+    /// The lease is no longer ours: nothing of it happened.
+    Fenced,
+    /// What is stored is nothing that this engine writes.
+    Corrupt,
+}
+
+/// What a database said.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Said {
+    /// Its message.
+    pub message: String,
+    /// SQLSTATE, or MongoDB's code and its name.
+    pub code: Option<String>,
+    /// More of it.
+    pub detail: Option<String>,
+    /// Its own advice.
+    pub hint: Option<String>,
+    /// The statement of the step that failed, from 0.
+    pub statement: Option<usize>,
+    /// Where in the statement, in characters from 0.
+    pub position: Option<usize>,
+}
+
+impl StoreError {
+    /// With nothing but a message.
+    pub fn new(
+        store: StoreName,
+        doing: &'static str,
+        fate: Fate,
+        message: impl Into<String>,
+    ) -> StoreError {
+        let said = Said { message: message.into(), ..Said::default() };
+        StoreError { store, doing, fate, said }
+    }
+}
+
+impl fmt::Display for StoreError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "failed to {} in {}", self.doing, self.store.title())?;
+        match self.fate {
+            Fate::Unknown => f.write_str(" (connection lost: nobody knows whether it happened)"),
+            Fate::Refused | Fate::Unreachable | Fate::Fenced | Fate::Corrupt => Ok(()),
+        }?;
+        write!(f, ": {}", self.said)
+    }
+}
+
+impl std::error::Error for StoreError {}
+
+impl fmt::Display for Said {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)?;
+        match &self.code {
+            Some(code) => write!(f, " ({code})"),
+            None => Ok(()),
+        }
+    }
+}
+
+/// A step for one of the two, as [`Stores`] hands it on.
+#[derive(Clone, Copy, Debug)]
+pub enum StepRef<'a> {
+    /// For Postgres.
+    Postgres(&'a PgStep),
+    /// For MongoDB.
+    Mongo(&'a MongoStep),
+}
+
+impl<P, M> Stores<P, M>
+where
+    P: Store<Step = PgStep>,
+    M: Store<Step = MongoStep>,
+{
+    /// The stores that are there, Postgres first.
+    pub fn configured(&self) -> Vec<StoreName> {
+        let postgres = self.postgres.as_ref().map(|_| StoreName::Postgres);
+        postgres.into_iter().chain(self.mongo.as_ref().map(|_| StoreName::Mongo)).collect()
+    }
+
+    /// Writes entries into one store's history.
+    pub async fn append(&mut self, store: StoreName, entries: &[Entry]) -> Result<(), StoreError> {
+        match store {
+            StoreName::Postgres => postgres(self.postgres.as_mut())?.append(entries).await,
+            StoreName::Mongo => mongo(self.mongo.as_mut())?.append(entries).await,
+        }
+    }
+
+    /// See [`Store::commit`].
+    pub async fn commit(&mut self, step: StepRef<'_>, entries: &[Entry]) -> Result<(), StoreError> {
+        match step {
+            StepRef::Postgres(step) => {
+                postgres(self.postgres.as_mut())?.commit(step, entries).await
+            }
+            StepRef::Mongo(step) => mongo(self.mongo.as_mut())?.commit(step, entries).await,
+        }
+    }
+
+    /// See [`Store::obstacle`].
+    pub async fn obstacle(&mut self, step: StepRef<'_>) -> Result<Option<String>, StoreError> {
+        match step {
+            StepRef::Postgres(step) => postgres(self.postgres.as_mut())?.obstacle(step).await,
+            StepRef::Mongo(step) => mongo(self.mongo.as_mut())?.obstacle(step).await,
+        }
+    }
+
+    /// See [`Store::perform`].
+    pub async fn perform(&mut self, step: StepRef<'_>) -> Result<(), StoreError> {
+        match step {
+            StepRef::Postgres(step) => postgres(self.postgres.as_mut())?.perform(step).await,
+            StepRef::Mongo(step) => mongo(self.mongo.as_mut())?.perform(step).await,
+        }
+    }
+
+    /// See [`Store::holds`].
+    pub async fn holds(&mut self, step: StepRef<'_>) -> Result<Holds, StoreError> {
+        match step {
+            StepRef::Postgres(step) => postgres(self.postgres.as_mut())?.holds(step).await,
+            StepRef::Mongo(step) => mongo(self.mongo.as_mut())?.holds(step).await,
+        }
+    }
+
+    /// See [`Store::clear`].
+    pub async fn clear(&mut self, step: StepRef<'_>) -> Result<(), StoreError> {
+        match step {
+            StepRef::Postgres(step) => postgres(self.postgres.as_mut())?.clear(step).await,
+            StepRef::Mongo(step) => mongo(self.mongo.as_mut())?.clear(step).await,
+        }
+    }
+}
+
+fn postgres<P>(store: Option<&mut P>) -> Result<&mut P, StoreError> {
+    store.ok_or_else(|| not_configured(StoreName::Postgres))
+}
+
+fn mongo<M>(store: Option<&mut M>) -> Result<&mut M, StoreError> {
+    store.ok_or_else(|| not_configured(StoreName::Mongo))
+}
+
+fn not_configured(store: StoreName) -> StoreError {
+    StoreError::new(store, "find the store", Fate::Unreachable, "it is not configured")
+}

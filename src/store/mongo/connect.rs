@@ -1,0 +1,139 @@
+//! Connecting to MongoDB.
+
+use super::failed;
+use crate::core::server::{MongoServer, Topology};
+use crate::store::StoreError;
+use bson::doc;
+use mongodb::options::{
+    Acknowledgment, ClientOptions, ReadConcern, ReadPreference, SelectionCriteria, WriteConcern,
+};
+use mongodb::{Client, Database};
+use std::fmt;
+use std::time::Duration;
+
+/// A server that is not found within this is not there. The driver's own 30 s
+/// is too long for a person who mistyped a host name.
+const SELECTION_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Where and how to connect.
+#[derive(Clone)]
+pub struct MongoConfig {
+    options: ClientOptions,
+    database: String,
+}
+
+/// Without the password.
+impl fmt::Debug for MongoConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MongoConfig").field("at", &self.place()).finish_non_exhaustive()
+    }
+}
+
+/// A connection string that says something impossible.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+pub enum MongoConfigError {
+    /// The driver cannot read it.
+    #[error("the MongoDB URL cannot be read: {0}")]
+    Url(String),
+    /// The database is the one in the URL.
+    #[error("the MongoDB URL names no database (mongodb://host/NAME)")]
+    NoDatabase,
+}
+
+impl MongoConfig {
+    /// Reads a connection string. `mongodb+srv` asks the DNS.
+    ///
+    /// # Errors
+    /// [`MongoConfigError`], never with a password in it.
+    pub async fn parse(url: &str) -> Result<MongoConfig, MongoConfigError> {
+        let options = ClientOptions::parse(url).await;
+        let mut options = options.map_err(|error| {
+            let text = error.kind.to_string();
+            // The driver repeats what it could not read; a password may be in it.
+            let text = if text.contains('@') { "it is malformed".to_owned() } else { text };
+            MongoConfigError::Url(text)
+        })?;
+        options.server_selection_timeout.get_or_insert(SELECTION_TIMEOUT);
+        options.connect_timeout.get_or_insert(SELECTION_TIMEOUT);
+        // A lost write concern or a stale read would be a history that changes
+        // behind our back; what the URL says is meant for the application.
+        options.write_concern =
+            Some(WriteConcern::builder().w(Acknowledgment::Majority).journal(true).build());
+        options.read_concern = Some(ReadConcern::majority());
+        options.selection_criteria =
+            Some(SelectionCriteria::ReadPreference(ReadPreference::Primary));
+        options.retry_writes = Some(true);
+        let database = options.default_database.clone().ok_or(MongoConfigError::NoDatabase)?;
+        Ok(MongoConfig { options, database })
+    }
+
+    /// `host:port/database`, for messages.
+    pub fn place(&self) -> String {
+        let hosts: Vec<String> = self.options.hosts.iter().map(ToString::to_string).collect();
+        format!("{}/{}", hosts.join(","), self.database)
+    }
+}
+
+/// A MongoDB database that was reached.
+pub struct Mongo {
+    pub(super) client: Client,
+    pub(super) database: Database,
+    pub(super) place: String,
+    pub(super) run_id: String,
+    /// Of our lease; 0 is nobody's.
+    pub(super) fence: i64,
+    pub(super) topology: Topology,
+    version: String,
+}
+
+impl fmt::Debug for Mongo {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Mongo").field("at", &self.place).finish_non_exhaustive()
+    }
+}
+
+impl Mongo {
+    /// Connects, and asks what the server is.
+    ///
+    /// # Errors
+    /// [`Fate::Unreachable`](crate::store::Fate::Unreachable).
+    pub async fn connect(config: MongoConfig, run_id: &str) -> Result<Mongo, StoreError> {
+        const CONNECT: &str = "connect";
+        let place = config.place();
+        let error = |error: &mongodb::error::Error| {
+            let mut failure = failed(CONNECT, error);
+            failure.fate = crate::store::Fate::Unreachable;
+            failure.said.message = format!("{place} ({})", failure.said.message);
+            failure
+        };
+        let MongoConfig { mut options, database } = config;
+        options.app_name = Some(format!("lockstep/{run_id}"));
+        let client = Client::with_options(options).map_err(|failure| error(&failure))?;
+        let database = client.database(&database);
+        // Both at once: each is a round trip.
+        let (hello, build) = futures_util::future::join(
+            async { database.run_command(doc! { "hello": 1 }).await },
+            async { database.run_command(doc! { "buildInfo": 1 }).await },
+        )
+        .await;
+        let (hello, build) = (hello.map_err(|e| error(&e))?, build.map_err(|e| error(&e))?);
+        let topology = match (hello.get_str("setName"), hello.get_str("msg")) {
+            (_, Ok("isdbgrid")) => Topology::Sharded,
+            (Ok(_), _) => Topology::ReplicaSet,
+            (Err(_), _) => Topology::Standalone,
+        };
+        let version = build.get_str("version").unwrap_or_default().to_owned();
+        let run_id = run_id.to_owned();
+        Ok(Mongo { client, database, place, run_id, fence: 0, topology, version })
+    }
+
+    /// What the server is.
+    pub fn server(&self) -> MongoServer {
+        MongoServer { version: self.version.clone(), topology: self.topology }
+    }
+
+    /// Whether entries can be written in a transaction.
+    pub(super) fn has_transactions(&self) -> bool {
+        self.topology != Topology::Standalone
+    }
+}

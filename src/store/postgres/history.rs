@@ -1,0 +1,453 @@
+//! The four tables in Postgres.
+
+use super::{Postgres, failed, failed_as, quote};
+use crate::core::checksum::Checksum;
+use crate::core::history::{Entry, Record, Row, Snapshot, Timestamp};
+use crate::core::id::{StepId, StoreName, Version};
+use crate::core::migration::Rollback;
+use crate::store::{Fate, StoreError};
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use tokio_postgres::error::SqlState;
+use tokio_postgres::types::Type;
+use tokio_postgres::{Client, Row as SqlRow};
+
+/// Our own statements give up on a lock after this, and on themselves.
+pub(super) const OWN_TIMEOUTS: &str =
+    "SET LOCAL lock_timeout = '3s'; SET LOCAL statement_timeout = '10s'";
+
+/// Creating our tables is serialised by this lock: `CREATE TABLE IF NOT EXISTS`
+/// by two sessions at once fails in one of them. It lasts for a transaction, so
+/// it works behind a pooler.
+const FOUNDING_LOCK: i64 = 0x6c6f_636b_7374_6570;
+
+/// The tables, with `{s}` for the schema. The same names and fields as in
+/// MongoDB; see docs/history.md.
+const TABLES: &str = "
+CREATE TABLE IF NOT EXISTS {s}.migration_control (
+    id integer PRIMARY KEY DEFAULT 1 CHECK (id = 1),
+    pair text NOT NULL,
+    fence bigint NOT NULL DEFAULT 0,
+    holder jsonb,
+    expires_at timestamptz,
+    paused boolean NOT NULL DEFAULT false,
+    reason text
+);
+CREATE TABLE IF NOT EXISTS {s}.migration_steps (
+    version bigint NOT NULL,
+    step text NOT NULL,
+    attempt integer NOT NULL,
+    event text NOT NULL CHECK (event IN ('started', 'progress', 'applied', 'reverting', 'reverted')),
+    rank integer NOT NULL,
+    checksum text NOT NULL,
+    migration_checksum text NOT NULL,
+    cursor jsonb,
+    rows bigint,
+    fence bigint NOT NULL,
+    run_id text NOT NULL,
+    recorded_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    PRIMARY KEY (version, step, attempt, event)
+);
+CREATE TABLE IF NOT EXISTS {s}.migration_history (
+    version bigint PRIMARY KEY,
+    rank integer NOT NULL,
+    migration_name text NOT NULL,
+    description text NOT NULL,
+    checksum text NOT NULL,
+    status text NOT NULL CHECK (status IN ('running', 'held', 'completed', 'baseline')),
+    executed_at timestamptz NOT NULL,
+    finished_at timestamptz,
+    execution_time_ms bigint NOT NULL,
+    rollback_script jsonb,
+    applied_by text NOT NULL,
+    release text,
+    tool_version text NOT NULL,
+    run_id text NOT NULL
+);
+CREATE TABLE IF NOT EXISTS {s}.migration_runs (
+    run_id text PRIMARY KEY,
+    command text NOT NULL,
+    started_by text NOT NULL,
+    pid integer NOT NULL,
+    started_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    finished_at timestamptz,
+    from_version bigint,
+    to_version bigint,
+    release text,
+    fence bigint NOT NULL,
+    writes bigint NOT NULL DEFAULT 0,
+    outcome text NOT NULL,
+    error text,
+    reason text,
+    tool_version text NOT NULL
+);
+";
+
+const READ: &str = "read the migration history";
+const RECORD: &str = "record in the migration history";
+
+pub(super) async fn read(store: &mut Postgres) -> Result<Snapshot, StoreError> {
+    let (control, steps, rows) = (
+        format!("SELECT pair FROM {} WHERE id = 1", store.table("migration_control")),
+        format!(
+            "SELECT version, step, attempt, event, rank, checksum, migration_checksum FROM {}",
+            store.table("migration_steps")
+        ),
+        format!(
+            "SELECT version, rank, migration_name, description, checksum, status, \
+             round(extract(epoch FROM executed_at) * 1000)::bigint, \
+             round(extract(epoch FROM finished_at) * 1000)::bigint, \
+             execution_time_ms, applied_by, release, tool_version, run_id FROM {}",
+            store.table("migration_history")
+        ),
+    );
+    let client = store.session().await?;
+    // One round trip for all three.
+    let (control, steps, rows) = futures_util::future::join3(
+        client.query_typed(&control, &[]),
+        client.query_typed(&steps, &[]),
+        client.query_typed(&rows, &[]),
+    )
+    .await;
+    let Some(control) = unless_undefined(control)? else { return Ok(Snapshot::default()) };
+    let steps = unless_undefined(steps)?.unwrap_or_default();
+    let rows = unless_undefined(rows)?.unwrap_or_default();
+    Ok(Snapshot {
+        pair: control.first().map(|row| row.get(0)),
+        records: steps.iter().map(record_of).collect::<Result<_, _>>()?,
+        rows: rows.iter().map(row_of).collect::<Result<_, _>>()?,
+    })
+}
+
+/// `None` when the table is not there: this engine was never here.
+fn unless_undefined(
+    rows: Result<Vec<SqlRow>, tokio_postgres::Error>,
+) -> Result<Option<Vec<SqlRow>>, StoreError> {
+    match rows {
+        Ok(rows) => Ok(Some(rows)),
+        Err(error)
+            if error.code() == Some(&SqlState::UNDEFINED_TABLE)
+                || error.code() == Some(&SqlState::INVALID_SCHEMA_NAME) =>
+        {
+            Ok(None)
+        }
+        Err(error) => Err(failed(READ, &error)),
+    }
+}
+
+fn corrupt(error: impl std::fmt::Display, row: String) -> StoreError {
+    let message = format!("{row}: {error}");
+    StoreError::new(StoreName::Postgres, READ, Fate::Corrupt, message)
+}
+
+fn version_of(row: &SqlRow) -> Result<Version, StoreError> {
+    let version: i64 = row.get(0);
+    u64::try_from(version)
+        .map(Version)
+        .map_err(|error| corrupt(error, format!("version {version}")))
+}
+
+fn record_of(row: &SqlRow) -> Result<Record, StoreError> {
+    let version = version_of(row)?;
+    let (step, attempt, event): (&str, i32, &str) = (row.get(1), row.get(2), row.get(3));
+    let at = || format!("migration_steps ({version}, {step}, {attempt}, {event})");
+    Ok(Record {
+        step: StepId { version, name: step.parse().map_err(|error| corrupt(error, at()))? },
+        attempt: u32::try_from(attempt).map_err(|error| corrupt(error, at()))?,
+        event: event.parse().map_err(|error| corrupt(error, at()))?,
+        rank: u32::try_from(row.get::<_, i32>(4)).map_err(|error| corrupt(error, at()))?,
+        checksum: parse_checksum(row.get(5)).map_err(|error| corrupt(error, at()))?,
+        migration_checksum: parse_checksum(row.get(6)).map_err(|error| corrupt(error, at()))?,
+    })
+}
+
+fn parse_checksum(text: &str) -> Result<Checksum, crate::core::checksum::ParseChecksumError> {
+    text.parse()
+}
+
+fn row_of(row: &SqlRow) -> Result<Row, StoreError> {
+    let version = version_of(row)?;
+    let at = || format!("migration_history ({version})");
+    Ok(Row {
+        version,
+        rank: u32::try_from(row.get::<_, i32>(1)).map_err(|error| corrupt(error, at()))?,
+        migration_name: row.get(2),
+        description: row.get(3),
+        checksum: parse_checksum(row.get(4)).map_err(|error| corrupt(error, at()))?,
+        status: row.get::<_, &str>(5).parse().map_err(|error| corrupt(error, at()))?,
+        executed_at: Timestamp(row.get(6)),
+        finished_at: row.get::<_, Option<i64>>(7).map(Timestamp),
+        execution_time_ms: u64::try_from(row.get::<_, i64>(8))
+            .map_err(|error| corrupt(error, at()))?,
+        applied_by: row.get(9),
+        release: row.get(10),
+        tool_version: row.get(11),
+        run_id: row.get(12),
+    })
+}
+
+pub(super) async fn rollbacks(
+    store: &mut Postgres,
+    versions: &[Version],
+) -> Result<BTreeMap<Version, Rollback>, StoreError> {
+    let sql = format!(
+        "SELECT version, rollback_script::text FROM {} \
+         WHERE version = ANY ($1) AND rollback_script IS NOT NULL",
+        store.table("migration_history")
+    );
+    let versions: Vec<i64> = versions.iter().map(|version| number(*version)).collect();
+    let client = store.session().await?;
+    let rows = client.query_typed(&sql, &[(&versions, Type::INT8_ARRAY)]).await;
+    let rows = unless_undefined(rows)?.unwrap_or_default();
+    let parse = |row: &SqlRow| {
+        let version = version_of(row)?;
+        let rollback = serde_json::from_str(row.get(1))
+            .map_err(|error| corrupt(error, format!("rollback_script of {version}")))?;
+        Ok((version, rollback))
+    };
+    rows.iter().map(parse).collect()
+}
+
+pub(super) async fn found(store: &mut Postgres, pair: &str) -> Result<String, StoreError> {
+    const DOING: &str = "create the history tables";
+    let control = store.table("migration_control");
+    let history_schema = store.config.history_schema.clone();
+    let schema = quote(&history_schema);
+    let existing = format!("SELECT pair FROM {control} WHERE id = 1");
+    let client = store.session().await?;
+    if let Some(rows) = unless_undefined(client.query_typed(&existing, &[]).await)?
+        && let Some(row) = rows.first()
+    {
+        return Ok(row.get(0));
+    }
+    let create_schema = format!("CREATE SCHEMA IF NOT EXISTS {schema}");
+    let has_schema = client
+        .query_typed(
+            "SELECT 1 FROM pg_catalog.pg_namespace WHERE nspname = $1",
+            &[(&history_schema, Type::TEXT)],
+        )
+        .await
+        .map_err(|error| failed(DOING, &error))?;
+    let script = [
+        "BEGIN".to_owned(),
+        OWN_TIMEOUTS.to_owned(),
+        format!("SELECT pg_catalog.pg_advisory_xact_lock({FOUNDING_LOCK})"),
+        // Asking for the right to create a schema that is there is asking too much.
+        if has_schema.is_empty() { create_schema } else { String::new() },
+        TABLES.replace("{s}", &schema),
+    ];
+    let created = client.batch_execute(&script.join(";\n")).await;
+    let insert =
+        format!("INSERT INTO {control} (id, pair) VALUES (1, $1) ON CONFLICT (id) DO NOTHING");
+    let result = match created {
+        Ok(()) => client.execute_typed(&insert, &[(&pair, Type::TEXT)]).await.map(drop),
+        Err(error) => Err(error),
+    };
+    if let Err(error) = finish(client, result).await {
+        return Err(failed(DOING, &error));
+    }
+    let rows = client.query_typed(&existing, &[]).await.map_err(|error| failed(DOING, &error))?;
+    match rows.first() {
+        Some(row) => Ok(row.get(0)),
+        None => Err(corrupt("its row is gone", "migration_control".to_owned())),
+    }
+}
+
+/// Commits, or rolls back and hands on the error.
+async fn finish(
+    client: &Client,
+    result: Result<(), tokio_postgres::Error>,
+) -> Result<(), tokio_postgres::Error> {
+    match result {
+        Ok(()) => client.batch_execute("COMMIT").await,
+        Err(error) => {
+            // If the connection is gone, so is the transaction.
+            let _ = client.batch_execute("ROLLBACK").await;
+            Err(error)
+        }
+    }
+}
+
+pub(super) async fn append(store: &mut Postgres, entries: &[Entry]) -> Result<(), StoreError> {
+    if entries.is_empty() {
+        return Ok(());
+    }
+    store.session().await?;
+    let begin = format!("BEGIN; {OWN_TIMEOUTS}");
+    store.client.batch_execute(&begin).await.map_err(|error| failed(RECORD, &error))?;
+    let written = write(store, entries).await;
+    settle_transaction(store, written, RECORD).await
+}
+
+/// Ends a transaction: commits when all went well, else rolls back and hands on
+/// the error.
+pub(super) async fn settle_transaction(
+    store: &Postgres,
+    written: Result<(), StoreError>,
+    doing: &'static str,
+) -> Result<(), StoreError> {
+    match written {
+        // A deferred constraint speaks up here: the server's no is a no. Silence
+        // is not.
+        Ok(()) => {
+            let committed = store.client.batch_execute("COMMIT").await;
+            committed.map_err(|error| failed_as(doing, &error, Fate::Unknown))
+        }
+        Err(error) => {
+            let _ = store.client.batch_execute("ROLLBACK").await;
+            Err(error)
+        }
+    }
+}
+
+/// Writes entries in the transaction that is open, and checks the fence as its
+/// last statement: a thief waits for our commit, or we see the thief.
+pub(super) async fn write(store: &Postgres, entries: &[Entry]) -> Result<(), StoreError> {
+    let mut records = Vec::new();
+    // Only what becomes of a row in the end is written.
+    let mut rows: BTreeMap<Version, Option<Value>> = BTreeMap::new();
+    for entry in entries {
+        match entry {
+            Entry::Record(record) => records.push(record_json(record)),
+            Entry::Row(row, rollback) => {
+                rows.insert(row.version, Some(row_json(row, rollback)));
+            }
+            Entry::RowGone(version) => {
+                rows.insert(*version, None);
+            }
+        }
+    }
+    let gone: Vec<i64> =
+        rows.iter().filter(|(_, row)| row.is_none()).map(|(version, _)| number(*version)).collect();
+    let rows: Vec<Value> = rows.into_values().flatten().collect();
+    let (records, has_records) = (Value::from(records.clone()).to_string(), !records.is_empty());
+    let (rows, has_rows) = (Value::from(rows.clone()).to_string(), !rows.is_empty());
+
+    let insert_records = format!(
+        "INSERT INTO {} (version, step, attempt, event, rank, checksum, migration_checksum, fence, run_id) \
+         SELECT version, step, attempt, event, rank, checksum, migration_checksum, $2, $3 \
+         FROM pg_catalog.json_to_recordset($1::text::json) AS r (version bigint, step text, attempt integer, \
+         event text, rank integer, checksum text, migration_checksum text)",
+        store.table("migration_steps")
+    );
+    let upsert_rows = format!(
+        "INSERT INTO {} (version, rank, migration_name, description, checksum, status, executed_at, \
+         finished_at, execution_time_ms, rollback_script, applied_by, release, tool_version, run_id) \
+         SELECT version, rank, migration_name, description, checksum, status, \
+         pg_catalog.to_timestamp(executed_at / 1000.0), pg_catalog.to_timestamp(finished_at / 1000.0), \
+         execution_time_ms, rollback_script, applied_by, release, tool_version, run_id \
+         FROM pg_catalog.json_to_recordset($1::text::json) AS r (version bigint, rank integer, \
+         migration_name text, description text, checksum text, status text, executed_at numeric, \
+         finished_at numeric, execution_time_ms bigint, rollback_script jsonb, applied_by text, \
+         release text, tool_version text, run_id text) \
+         ON CONFLICT (version) DO UPDATE SET rank = excluded.rank, \
+         migration_name = excluded.migration_name, description = excluded.description, \
+         checksum = excluded.checksum, status = excluded.status, executed_at = excluded.executed_at, \
+         finished_at = excluded.finished_at, execution_time_ms = excluded.execution_time_ms, \
+         rollback_script = excluded.rollback_script, applied_by = excluded.applied_by, \
+         release = excluded.release, tool_version = excluded.tool_version, run_id = excluded.run_id",
+        store.table("migration_history")
+    );
+    let delete_rows =
+        format!("DELETE FROM {} WHERE version = ANY ($1)", store.table("migration_history"));
+    // A run that lost its lease is no longer `running`: whoever took the lease
+    // has said so in the run's own row, on which this waits.
+    let check_fence = format!(
+        "UPDATE {} SET writes = writes + 1 WHERE run_id = $1 AND fence = $2 AND outcome = 'running'",
+        store.table("migration_runs")
+    );
+    let client = &store.client;
+    let recorded = async {
+        match has_records {
+            true => client
+                .execute_typed(
+                    &insert_records,
+                    &[
+                        (&records, Type::TEXT),
+                        (&store.fence, Type::INT8),
+                        (&store.run_id, Type::TEXT),
+                    ],
+                )
+                .await
+                .map(drop),
+            false => Ok(()),
+        }
+    };
+    let replaced = async {
+        match has_rows {
+            true => client.execute_typed(&upsert_rows, &[(&rows, Type::TEXT)]).await.map(drop),
+            false => Ok(()),
+        }
+    };
+    let removed = async {
+        match gone.is_empty() {
+            true => Ok(()),
+            false => {
+                client.execute_typed(&delete_rows, &[(&gone, Type::INT8_ARRAY)]).await.map(drop)
+            }
+        }
+    };
+    let ours = [
+        (&store.run_id as &(dyn tokio_postgres::types::ToSql + Sync), Type::TEXT),
+        (&store.fence, Type::INT8),
+    ];
+    let fenced = client.execute_typed(&check_fence, &ours);
+    // One round trip; the server answers in order.
+    let (recorded, replaced, removed, fenced) =
+        futures_util::future::join4(recorded, replaced, removed, fenced).await;
+    recorded.map_err(|error| match error.code() {
+        Some(&SqlState::UNIQUE_VIOLATION) => {
+            let mut taken = failed(RECORD, &error);
+            taken.fate = Fate::Fenced;
+            taken.said.message = format!("another run recorded it first: {}", taken.said.message);
+            taken
+        }
+        _ => failed(RECORD, &error),
+    })?;
+    replaced.map_err(|error| failed(RECORD, &error))?;
+    removed.map_err(|error| failed(RECORD, &error))?;
+    match fenced.map_err(|error| failed(RECORD, &error))? {
+        1 => Ok(()),
+        _ => Err(StoreError::new(
+            StoreName::Postgres,
+            RECORD,
+            Fate::Fenced,
+            "another run has taken the lease",
+        )),
+    }
+}
+
+fn number(version: Version) -> i64 {
+    i64::try_from(version.0).expect("a version has 18 digits at most")
+}
+
+fn record_json(record: &Record) -> Value {
+    json!({
+        "version": number(record.step.version),
+        "step": record.step.name.to_string(),
+        "attempt": record.attempt,
+        "event": record.event.word(),
+        "rank": record.rank,
+        "checksum": record.checksum.to_string(),
+        "migration_checksum": record.migration_checksum.to_string(),
+    })
+}
+
+fn row_json(row: &Row, rollback: &Rollback) -> Value {
+    json!({
+        "version": number(row.version),
+        "rank": row.rank,
+        "migration_name": row.migration_name,
+        "description": row.description,
+        "checksum": row.checksum.to_string(),
+        "status": row.status.word(),
+        "executed_at": row.executed_at.0,
+        "finished_at": row.finished_at.map(|at| at.0),
+        "execution_time_ms": row.execution_time_ms,
+        "rollback_script": rollback,
+        "applied_by": row.applied_by,
+        "release": row.release,
+        "tool_version": row.tool_version,
+        "run_id": row.run_id,
+    })
+}

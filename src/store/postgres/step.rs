@@ -1,0 +1,325 @@
+//! Running steps in Postgres.
+
+use super::history::{OWN_TIMEOUTS, settle_transaction, write};
+use super::{Postgres, failed, failed_as, quote};
+use crate::core::history::Entry;
+use crate::core::step::{PgStep, QualifiedName, ReindexTarget, SqlKind, SqlStatement};
+use crate::store::{Fate, Holds, StoreError};
+use futures_util::future::join_all;
+use std::time::Duration;
+use tokio_postgres::types::Type;
+
+/// A statement that waits for a strong lock makes everybody behind it wait too.
+/// It gives up after this, lets the others through, and tries again.
+const LOCK_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// So often is a lock tried for.
+const LOCK_TRIES: u32 = 10;
+
+/// Statements of a script that are on their way to the server at once. Their
+/// answers come back in order, so a failure still names its statement.
+const PIPELINE: usize = 16;
+
+const RUN: &str = "run the step";
+
+pub(super) async fn commit(
+    store: &mut Postgres,
+    step: &PgStep,
+    entries: &[Entry],
+) -> Result<(), StoreError> {
+    let mut tries = 1;
+    loop {
+        let error = match try_commit(store, step, entries).await {
+            Ok(()) => return Ok(()),
+            Err(error) => error,
+        };
+        if error.fate != Fate::Refused || !is_passing(&error) || tries >= LOCK_TRIES {
+            return Err(error);
+        }
+        pause(tries).await;
+        tries += 1;
+    }
+}
+
+/// Between two tries for a lock: longer each time, so that a busy table gets its
+/// turn.
+async fn pause(tries: u32) {
+    tokio::time::sleep(Duration::from_millis(100) * 2_u32.pow(tries.min(5))).await;
+}
+
+/// Another session was in the way; the transaction left nothing.
+fn is_passing(error: &StoreError) -> bool {
+    // lock_not_available, deadlock_detected, serialization_failure
+    ["SQLSTATE 55P03", "SQLSTATE 40P01", "SQLSTATE 40001"]
+        .iter()
+        .any(|code| error.said.code.as_deref() == Some(code))
+}
+
+async fn try_commit(
+    store: &mut Postgres,
+    step: &PgStep,
+    entries: &[Entry],
+) -> Result<(), StoreError> {
+    clean(store).await?;
+    let begin = format!("BEGIN; {}", settings(store, step, "SET LOCAL"));
+    store.client.batch_execute(&begin).await.map_err(|error| failed(RUN, &error))?;
+    store.used = true;
+    let done = async {
+        for (at, chunk) in step.statements.chunks(PIPELINE).enumerate() {
+            let sent = chunk.iter().map(|statement| store.client.batch_execute(&statement.text));
+            for (within, result) in join_all(sent).await.into_iter().enumerate() {
+                result.map_err(|error| at_statement(&error, at * PIPELINE + within))?;
+            }
+        }
+        // Whatever the script set must not reach our own statements.
+        let reset = format!("RESET ALL; RESET ROLE; RESET SESSION AUTHORIZATION; {OWN_TIMEOUTS}");
+        store.client.batch_execute(&reset).await.map_err(|error| failed(RUN, &error))?;
+        write(store, entries).await
+    }
+    .await;
+    settle_transaction(store, done, RUN).await
+}
+
+/// The timeouts and the search path of a step, set explicitly: nothing is
+/// inherited from the role, the database or a pooler.
+fn settings(store: &Postgres, step: &PgStep, set: &str) -> String {
+    let lock = step.timeouts.lock.unwrap_or(LOCK_TIMEOUT).as_millis();
+    let statement = step.timeouts.statement.unwrap_or(Duration::ZERO).as_millis();
+    let mut text = format!("{set} lock_timeout = {lock}; {set} statement_timeout = {statement}");
+    if let Some(schema) = &store.config.schema {
+        text = format!("{text}; {set} search_path = {}", quote(schema));
+    }
+    text
+}
+
+/// Makes the session as if it were new, if a script was in it.
+async fn clean(store: &mut Postgres) -> Result<(), StoreError> {
+    let used = store.used;
+    let client = store.session().await?;
+    if used {
+        client.batch_execute("DISCARD ALL").await.map_err(|error| failed(RUN, &error))?;
+        store.used = false;
+    }
+    Ok(())
+}
+
+fn at_statement(error: &tokio_postgres::Error, statement: usize) -> StoreError {
+    let mut failure = failed(RUN, error);
+    failure.said.statement = Some(statement);
+    failure
+}
+
+/// The one statement of a journaled step.
+fn only(step: &PgStep) -> &SqlStatement {
+    let [statement] = step.statements.as_slice() else {
+        unreachable!("cut() gives a journaled step exactly one statement");
+    };
+    statement
+}
+
+pub(super) async fn perform(store: &mut Postgres, step: &PgStep) -> Result<(), StoreError> {
+    let statement = only(step);
+    clean(store).await?;
+    // No limit by default: a limit on locks would also bound the wait for old
+    // snapshots, and leave an invalid index behind.
+    let lock = step.timeouts.lock.filter(|_| statement.kind.in_transaction());
+    let step_timeouts =
+        crate::core::step::Timeouts { lock: Some(lock.unwrap_or_default()), ..step.timeouts };
+    let set = settings(store, &PgStep { statements: Vec::new(), timeouts: step_timeouts }, "SET");
+    store.client.batch_execute(&set).await.map_err(|error| failed(RUN, &error))?;
+    store.used = true;
+    let result = store.client.batch_execute(&statement.text).await;
+    result.map_err(|error| {
+        let mut failure = failed_as(RUN, &error, Fate::Unknown);
+        failure.said.statement = Some(0);
+        failure
+    })
+}
+
+/// A relation's state: what it belongs to, and whether it can be used.
+struct Index {
+    table: String,
+    valid: bool,
+}
+
+/// The index of that name in the schema of `table`, if there is one.
+async fn index(
+    store: &mut Postgres,
+    index: &str,
+    table: &QualifiedName,
+) -> Result<Option<Index>, StoreError> {
+    // The schema of a table is found as the statement itself will find it.
+    let sql = "SELECT t.oid::pg_catalog.regclass::text, i.indisvalid \
+         FROM pg_catalog.pg_class AS t \
+         JOIN pg_catalog.pg_class AS c ON c.relnamespace = t.relnamespace AND c.relname = $2 \
+         LEFT JOIN pg_catalog.pg_index AS i ON i.indexrelid = c.oid AND i.indrelid = t.oid \
+         WHERE t.oid = pg_catalog.to_regclass($1)";
+    let name = quoted(table);
+    let rows = ask(store, sql, &[(&name, Type::TEXT), (&index, Type::TEXT)]).await?;
+    Ok(rows.first().map(|row| Index {
+        table: row.get(0),
+        valid: row.get::<_, Option<bool>>(1).unwrap_or(false),
+    }))
+}
+
+fn quoted(name: &QualifiedName) -> String {
+    match &name.schema {
+        Some(schema) => format!("{}.{}", quote(schema), quote(&name.name)),
+        None => quote(&name.name),
+    }
+}
+
+/// A question about the catalogs, with the search path of the scripts.
+async fn ask(
+    store: &mut Postgres,
+    sql: &str,
+    params: &[(&(dyn tokio_postgres::types::ToSql + Sync), Type)],
+) -> Result<Vec<tokio_postgres::Row>, StoreError> {
+    const ASK: &str = "look at the schema";
+    clean(store).await?;
+    let nothing =
+        PgStep { statements: Vec::new(), timeouts: crate::core::step::Timeouts::default() };
+    let begin = format!("BEGIN READ ONLY; {}", settings(store, &nothing, "SET LOCAL"));
+    store.client.batch_execute(&begin).await.map_err(|error| failed(ASK, &error))?;
+    let rows = store.client.query_typed(sql, params).await;
+    let _ = store.client.batch_execute("ROLLBACK").await;
+    rows.map_err(|error| failed(ASK, &error))
+}
+
+/// Whether a relation of that name can be seen.
+async fn exists(store: &mut Postgres, name: &QualifiedName) -> Result<bool, StoreError> {
+    let name = quoted(name);
+    let sql = "SELECT 1 WHERE pg_catalog.to_regclass($1) IS NOT NULL";
+    Ok(!ask(store, sql, &[(&name, Type::TEXT)]).await?.is_empty())
+}
+
+pub(super) async fn obstacle(
+    store: &mut Postgres,
+    step: &PgStep,
+) -> Result<Option<String>, StoreError> {
+    match &only(step).kind {
+        SqlKind::CreateIndexConcurrently { index: name, table } => {
+            let found = index(store, name, table).await?;
+            Ok(found.map(|index| {
+                let state = if index.valid { "" } else { ", and is not a valid index of it" };
+                format!("`{name}` already exists beside table {}{state}", index.table)
+            }))
+        }
+        SqlKind::Transactional
+        | SqlKind::DropIndexConcurrently { .. }
+        | SqlKind::ReindexConcurrently { .. }
+        | SqlKind::DetachConcurrently { .. }
+        | SqlKind::AloneRepeatable
+        | SqlKind::AloneOnce => Ok(None),
+    }
+}
+
+pub(super) async fn holds(store: &mut Postgres, step: &PgStep) -> Result<Holds, StoreError> {
+    let yes = |there: bool| if there { Holds::Yes } else { Holds::No };
+    match &only(step).kind {
+        SqlKind::CreateIndexConcurrently { index: name, table } => {
+            Ok(yes(index(store, name, table).await?.is_some_and(|index| index.valid)))
+        }
+        SqlKind::DropIndexConcurrently { index } => Ok(yes(!exists(store, index).await?)),
+        SqlKind::DetachConcurrently { parent, partition } => {
+            let sql = "SELECT 1 FROM pg_catalog.pg_inherits \
+                 WHERE inhrelid = pg_catalog.to_regclass($1) AND inhparent = pg_catalog.to_regclass($2)";
+            let (partition, parent) = (quoted(partition), quoted(parent));
+            let rows = ask(store, sql, &[(&partition, Type::TEXT), (&parent, Type::TEXT)]).await?;
+            Ok(yes(rows.is_empty()))
+        }
+        SqlKind::ReindexConcurrently { .. } | SqlKind::AloneRepeatable => Ok(Holds::No),
+        SqlKind::Transactional | SqlKind::AloneOnce => Ok(Holds::Ask),
+    }
+}
+
+pub(super) async fn clear(store: &mut Postgres, step: &PgStep) -> Result<(), StoreError> {
+    const CLEAR: &str = "clear what the interrupted step left";
+    let statement = only(step);
+    let sql = match &statement.kind {
+        SqlKind::CreateIndexConcurrently { index: name, table } => {
+            match index(store, name, table).await? {
+                Some(index) if !index.valid => {
+                    let index = QualifiedName {
+                        schema: schema_of(store, table).await?,
+                        name: name.clone(),
+                    };
+                    format!("DROP INDEX CONCURRENTLY IF EXISTS {}", quoted(&index))
+                }
+                Some(_) | None => return Ok(()),
+            }
+        }
+        SqlKind::DetachConcurrently { parent, partition } => {
+            let sql = "SELECT 1 FROM pg_catalog.pg_inherits WHERE inhdetachpending \
+                 AND inhrelid = pg_catalog.to_regclass($1) AND inhparent = pg_catalog.to_regclass($2)";
+            let (child, table) = (quoted(partition), quoted(parent));
+            if ask(store, sql, &[(&child, Type::TEXT), (&table, Type::TEXT)]).await?.is_empty() {
+                return Ok(());
+            }
+            format!("ALTER TABLE {table} DETACH PARTITION {child} FINALIZE")
+        }
+        SqlKind::ReindexConcurrently { target } => {
+            for leftover in leftovers(store, target).await? {
+                let drop = format!("DROP INDEX CONCURRENTLY IF EXISTS {leftover}");
+                run_alone(store, &drop, CLEAR).await?;
+            }
+            return Ok(());
+        }
+        SqlKind::Transactional
+        | SqlKind::DropIndexConcurrently { .. }
+        | SqlKind::AloneRepeatable
+        | SqlKind::AloneOnce => return Ok(()),
+    };
+    run_alone(store, &sql, CLEAR).await
+}
+
+async fn run_alone(store: &mut Postgres, sql: &str, doing: &'static str) -> Result<(), StoreError> {
+    clean(store).await?;
+    let set = "SET lock_timeout = 0; SET statement_timeout = 0";
+    store.client.batch_execute(set).await.map_err(|error| failed(doing, &error))?;
+    store.used = true;
+    store.client.batch_execute(sql).await.map_err(|error| failed_as(doing, &error, Fate::Unknown))
+}
+
+/// The schema in which a name is found.
+async fn schema_of(
+    store: &mut Postgres,
+    table: &QualifiedName,
+) -> Result<Option<String>, StoreError> {
+    let sql = "SELECT n.nspname::text FROM pg_catalog.pg_class AS c \
+         JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace \
+         WHERE c.oid = pg_catalog.to_regclass($1)";
+    let name = quoted(table);
+    let rows = ask(store, sql, &[(&name, Type::TEXT)]).await?;
+    Ok(rows.first().map(|row| row.get(0)))
+}
+
+/// Invalid indexes that an interrupted `REINDEX CONCURRENTLY` left, qualified:
+/// `_ccnew` was not finished, `_ccold` was not dropped.
+async fn leftovers(
+    store: &mut Postgres,
+    target: &ReindexTarget,
+) -> Result<Vec<String>, StoreError> {
+    const ALL: &str = "SELECT c.oid::pg_catalog.regclass::text FROM pg_catalog.pg_index AS i \
+         JOIN pg_catalog.pg_class AS c ON c.oid = i.indexrelid \
+         JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace \
+         WHERE NOT i.indisvalid AND c.relname ~ '_cc(new|old)[0-9]*$'";
+    let (sql, name) = match target {
+        ReindexTarget::Index(index) => (
+            format!(
+                "{ALL} AND i.indrelid = (SELECT indrelid FROM pg_catalog.pg_index \
+                 WHERE indexrelid = pg_catalog.to_regclass($1)) \
+                 AND c.relname LIKE (SELECT pg_catalog.left(relname, 40) FROM pg_catalog.pg_class \
+                 WHERE oid = pg_catalog.to_regclass($1)) || '%'"
+            ),
+            quoted(index),
+        ),
+        ReindexTarget::Table(table) => {
+            (format!("{ALL} AND i.indrelid = pg_catalog.to_regclass($1)"), quoted(table))
+        }
+        ReindexTarget::Schema(schema) => (format!("{ALL} AND n.nspname = $1"), schema.clone()),
+        ReindexTarget::Database => (format!("{ALL} AND $1 = ''"), String::new()),
+    };
+    let rows = ask(store, &sql, &[(&name, Type::TEXT)]).await?;
+    Ok(rows.iter().map(|row| row.get(0)).collect())
+}
