@@ -227,6 +227,59 @@ pub struct Snapshot {
     /// The pair's UUID from `migration_control`; `None` on a database that this
     /// engine never wrote.
     pub pair: Option<String>,
+    /// The lease, while somebody has it.
+    pub lease: Option<LeaseSeen>,
+}
+
+/// A lease that has not run out, by the clock of the store that keeps it.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct LeaseSeen {
+    /// `user@host, pid 12`.
+    pub holder: String,
+    /// The run.
+    pub run_id: String,
+    /// When it runs out unless it is renewed.
+    pub expires_at: Timestamp,
+}
+
+/// A row of `migration_runs`: one command that changed something, or tried to.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct RunSeen {
+    /// Its key.
+    pub run_id: String,
+    /// `up`, `down`, …
+    pub command: String,
+    /// `user@host`.
+    pub started_by: String,
+    /// When it took the lease.
+    pub started_at: Timestamp,
+    /// When it gave it back; `None` while it runs, or when it died.
+    pub finished_at: Option<Timestamp>,
+    /// The newest applied version before.
+    pub from_version: Option<Version>,
+    /// The newest applied version after.
+    pub to_version: Option<Version>,
+    /// `--release`.
+    pub release: Option<String>,
+    /// `running`, `ok`, `failed`, `stopped`, `locked`, `refused` or `died`.
+    pub outcome: String,
+    /// What went wrong.
+    pub error: Option<String>,
+    /// Why somebody did it, where a command asks for a reason.
+    pub reason: Option<String>,
+    /// The version of this program.
+    pub tool_version: String,
+}
+
+/// A record with what is kept beside it for people.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct RecordSeen {
+    /// The record.
+    pub record: Record,
+    /// The run that wrote it.
+    pub run_id: String,
+    /// When, by the store's clock.
+    pub recorded_at: Timestamp,
 }
 
 /// The history of one store.

@@ -166,6 +166,7 @@ where
                 self.behind.push_row(store, &row, work);
             }
         }
+        let mut progress = work.row.is_some();
         for action in &work.actions {
             let step = match action {
                 Action::Run(attempt) | Action::Settle(attempt) | Action::Abandon(attempt) => {
@@ -173,7 +174,15 @@ where
                 }
                 _ => None,
             };
-            self.act(work, action, begun).await.map_err(|cause| (cause, step))?;
+            match self.act(work, action, begun).await {
+                Ok(()) => progress |= step.is_some(),
+                Err(cause) => {
+                    if !progress {
+                        self.forget_row(work, &cause, step.as_ref());
+                    }
+                    return Err((cause, step));
+                }
+            }
         }
         if !quiet {
             self.finished.push(work.version);
@@ -183,6 +192,28 @@ where
             self.say(Notice::MigrationFinished { version, folder, direction, took });
         }
         Ok(())
+    }
+
+    /// A migration that failed at its first step, without a trace, has no row.
+    fn forget_row(&mut self, work: &Work, cause: &Cause, step: Option<&Step>) {
+        let undone = match cause {
+            Cause::Store(error) => error.fate == Fate::Refused,
+            Cause::Obstacle(_) | Cause::Stopped(_) => true,
+            Cause::Ask => false,
+        };
+        if !undone {
+            return;
+        }
+        for store in self.locked.stores.configured() {
+            let entries = self.behind.of(store);
+            entries.retain(
+                |entry| !matches!(entry, Entry::Row(row, _) if row.version == work.version),
+            );
+            // It was written with the announcement of a journaled step.
+            if step.is_some_and(|step| step.store() == store && step.commit == Commit::Journaled) {
+                entries.push(Entry::RowGone(work.version));
+            }
+        }
     }
 
     async fn act(&mut self, work: &Work, action: &Action, begun: Timestamp) -> Result<(), Cause> {
@@ -248,7 +279,21 @@ where
             Commit::Atomic => {
                 let mut entries = std::mem::take(self.behind.of(store));
                 entries.push(record(work, attempt, Event::Applied));
-                Ok(self.locked.stores.commit(step_ref(&attempt.step), &entries).await?)
+                let done = self.locked.stores.commit(step_ref(&attempt.step), &entries).await;
+                if let Err(error) = done {
+                    // Seals of earlier migrations were among them.
+                    entries.pop();
+                    *self.behind.of(store) = entries;
+                    return Err(error.into());
+                }
+                Ok(())
+            }
+            // A partly applied migration may lack what its down script removes.
+            Commit::Journaled
+                if work.direction == Direction::Down
+                    && self.locked.stores.holds(step_ref(&attempt.step)).await? == Holds::Yes =>
+            {
+                Ok(self.append(store, vec![record(work, attempt, Event::Applied)]).await?)
             }
             Commit::Journaled => {
                 if let Some(obstacle) = self.locked.stores.obstacle(step_ref(&attempt.step)).await?

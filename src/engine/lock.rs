@@ -1,7 +1,7 @@
 //! The lock: a lease in each store, Postgres first, held for the length of a
 //! scope and given back on every way out of it.
 
-use crate::core::history::{Histories, History};
+use crate::core::history::{Histories, History, LeaseSeen};
 use crate::core::id::StoreName;
 use crate::core::notice::{Notice, Notices};
 use crate::core::step::{MongoStep, PgStep};
@@ -96,6 +96,8 @@ pub struct Read {
     pub postgres_pair: Option<String>,
     /// The UUID in MongoDB.
     pub mongo_pair: Option<String>,
+    /// The lease, while somebody has it in either store.
+    pub lease: Option<LeaseSeen>,
 }
 
 impl Read {
@@ -131,6 +133,7 @@ where
     Ok(Read {
         postgres_pair: postgres.pair.clone(),
         mongo_pair: mongo.pair.clone(),
+        lease: postgres.lease.clone().or_else(|| mongo.lease.clone()),
         histories: Histories { postgres: History::replay(postgres), mongo: History::replay(mongo) },
     })
 }
@@ -185,7 +188,7 @@ pub async fn with_lock<P, M, T, E>(
     run: &Run,
     waiting: Waiting<'_>,
     mut still: impl AsyncFnMut(&mut Stores<P, M>, &Read) -> Result<bool, E>,
-    work: impl AsyncFnOnce(&mut Locked<'_, P, M>) -> Result<T, E>,
+    work: impl AsyncFnOnce(&mut Locked<'_, P, M>, &mut dyn Notices) -> Result<T, E>,
     outcome: impl FnOnce(Result<&T, &E>) -> Outcome,
 ) -> Result<Option<T>, E>
 where
@@ -238,7 +241,7 @@ where
         let now = read(stores).await.map_err(LockError::from)?;
         let mut locked = Locked { stores: &mut *stores, histories: now.histories, died };
         tokio::select! {
-            result = work(&mut locked) => result,
+            result = work(&mut locked, &mut *notices) => result,
             error = lost_lease(&mut lost_seen) => Err(error.into()),
         }
     }

@@ -1,1 +1,278 @@
-//! x
+//! Runs: `up` and `down` from beginning to end.
+//!
+//! Read both histories, plan; when nothing is left to do, that was all, and no
+//! lease was taken. Else take the lock, read again, plan again, carry it out.
+
+use crate::core::history::Histories;
+use crate::core::id::Version;
+use crate::core::migration::{MigrationSet, Rollback};
+use crate::core::notice::{Notice, Notices};
+use crate::core::plan::{self, Goal, Known, Plan, PlanError};
+use crate::core::server::Servers;
+use crate::core::step::{MongoStep, PgStep};
+use crate::engine::execute::{self, Context, ExecuteError};
+use crate::engine::lock::{self, LockError, Locked, PairError, Read, Waiting, with_lock};
+use crate::engine::{Clock, Stop};
+use crate::store::{Outcome, Run, Store, StoreError, Stores};
+use std::cell::Cell;
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// What a run needs besides the stores.
+pub struct Settings<'a> {
+    /// The files.
+    pub set: &'a MigrationSet,
+    /// What the servers are.
+    pub servers: &'a Servers,
+    /// Who does it.
+    pub run: Run,
+    /// The version of this program, for the history.
+    pub tool_version: &'a str,
+    /// For the times in the history.
+    pub clock: &'a dyn Clock,
+    /// Waits for the lease for this long at most.
+    pub lock_wait: Duration,
+    /// Asked between two steps.
+    pub stop: &'a Stop,
+}
+
+/// What a run did.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Report {
+    /// The migrations that it finished, in order.
+    pub finished: Vec<Version>,
+    /// Applied versions newer than every file.
+    pub ahead: Vec<Version>,
+}
+
+/// Why a run failed. Whatever it had done is recorded.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+pub enum RunError {
+    /// A store could not be read.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The two databases do not belong together.
+    #[error(transparent)]
+    Pair(#[from] PairError),
+    /// Files, histories and goal do not fit together.
+    #[error(transparent)]
+    Plan(#[from] PlanError),
+    /// The lock was not to be had, or was lost.
+    #[error(transparent)]
+    Lock(LockError),
+    /// The plan was not carried out to its end.
+    #[error("a migration failed")]
+    Execute(Box<ExecuteError>),
+    /// What was confirmed is no longer what would be done.
+    #[error("the plan changed while it was being confirmed: another run was here")]
+    Changed,
+}
+
+impl From<LockError> for RunError {
+    fn from(error: LockError) -> RunError {
+        match error {
+            LockError::Store(error) => RunError::Store(error),
+            LockError::Pair(error) => RunError::Pair(error),
+            error => RunError::Lock(error),
+        }
+    }
+}
+
+impl RunError {
+    /// What this run had finished before.
+    pub fn finished(&self) -> &[Version] {
+        match self {
+            RunError::Execute(error) => &error.finished,
+            _ => &[],
+        }
+    }
+
+    fn outcome(&self) -> &'static str {
+        match self {
+            RunError::Execute(error) => match error.cause {
+                execute::Cause::Stopped(_) => "stopped",
+                _ => "failed",
+            },
+            RunError::Lock(_) => "locked",
+            RunError::Changed | RunError::Plan(_) | RunError::Pair(_) => "refused",
+            RunError::Store(_) => "failed",
+        }
+    }
+}
+
+/// The plan for a goal as things stand. Changes nothing.
+///
+/// # Errors
+/// [`RunError`]: a store that cannot be read, or no plan.
+pub async fn plan_now<P, M>(
+    stores: &mut Stores<P, M>,
+    set: &MigrationSet,
+    servers: &Servers,
+    goal: &Goal,
+) -> Result<(Plan, Read), RunError>
+where
+    P: Store<Step = PgStep>,
+    M: Store<Step = MongoStep>,
+{
+    let read = lock::read(stores).await?;
+    lock::check_pair(stores, &read)?;
+    let plan = plan_from(stores, set, servers, goal, &read.histories).await?;
+    Ok((plan, read))
+}
+
+async fn plan_from<P, M>(
+    stores: &mut Stores<P, M>,
+    set: &MigrationSet,
+    servers: &Servers,
+    goal: &Goal,
+    histories: &Histories,
+) -> Result<Plan, RunError>
+where
+    P: Store<Step = PgStep>,
+    M: Store<Step = MongoStep>,
+{
+    let wanted = plan::needs_rollbacks(histories, goal)?;
+    let rollbacks = rollbacks(stores, wanted).await?;
+    Ok(plan::plan(&Known { set, histories, rollbacks: &rollbacks, servers }, goal)?)
+}
+
+/// The stored down scripts, from whichever store has them.
+async fn rollbacks<P, M>(
+    stores: &mut Stores<P, M>,
+    wanted: Vec<Version>,
+) -> Result<BTreeMap<Version, Rollback>, StoreError>
+where
+    P: Store<Step = PgStep>,
+    M: Store<Step = MongoStep>,
+{
+    let mut found = BTreeMap::new();
+    if wanted.is_empty() {
+        return Ok(found);
+    }
+    if let Some(postgres) = &mut stores.postgres {
+        found = postgres.rollbacks(&wanted).await?;
+    }
+    let missing: Vec<Version> =
+        wanted.into_iter().filter(|version| !found.contains_key(version)).collect();
+    if let Some(mongo) = &mut stores.mongo
+        && !missing.is_empty()
+    {
+        found.extend(mongo.rollbacks(&missing).await?);
+    }
+    Ok(found)
+}
+
+/// Reaches a goal. Safe to call again after any failure, at any point.
+///
+/// `confirmed` is a plan that somebody agreed to: if it is no longer what would
+/// be done, nothing is.
+///
+/// # Errors
+/// [`RunError`].
+pub async fn run<P, M>(
+    stores: &mut Stores<P, M>,
+    goal: &Goal,
+    confirmed: Option<&Plan>,
+    settings: Settings<'_>,
+    notices: &mut dyn Notices,
+) -> Result<Report, RunError>
+where
+    P: Store<Step = PgStep>,
+    M: Store<Step = MongoStep>,
+{
+    let Settings { set, servers, mut run, tool_version, clock, lock_wait, stop } = settings;
+    let (plan, read) = plan_now(stores, set, servers, goal).await?;
+    let ahead = plan.ahead.clone();
+    if plan.work.is_empty() {
+        return Ok(Report { finished: Vec::new(), ahead });
+    }
+    run.from_version = newest(&read.histories);
+    let newest_after = Cell::new(run.from_version);
+
+    let work = async |locked: &mut Locked<'_, P, M>, notices: &mut dyn Notices| {
+        for (store, died) in &locked.died {
+            notices.notice(Notice::Remark(format!(
+                "run {died} died while it held the lease in {}; going on from what it recorded",
+                store.title()
+            )));
+        }
+        let mut finished = Vec::new();
+        let mut first = true;
+        loop {
+            let histories = &locked.histories;
+            let plan = plan_from(locked.stores, set, servers, goal, histories).await?;
+            if first && confirmed.is_some_and(|confirmed| *confirmed != plan) {
+                return Err(RunError::Changed);
+            }
+            if first {
+                notices.notice(Notice::RunStarted {
+                    command: command_word(goal),
+                    run_id: run.id.clone(),
+                    migrations: plan.work.len(),
+                });
+            }
+            first = false;
+            let context = Context { run: &run, tool_version, clock, notices: &mut *notices, stop };
+            let done = execute::execute(&plan, locked, context).await;
+            if let Ok(now) = lock::read(locked.stores).await {
+                newest_after.set(newest(&now.histories));
+                locked.histories = now.histories;
+            }
+            match done {
+                Ok(versions) if plan.then_plan_again => drop(versions),
+                Ok(versions) => {
+                    finished.extend(versions);
+                    return Ok(Report { finished, ahead: plan.ahead });
+                }
+                Err(error) => return Err(RunError::Execute(Box::new(error))),
+            }
+        }
+    };
+    let still = async |stores: &mut Stores<P, M>, read: &Read| {
+        let plan = plan_from(stores, set, servers, goal, &read.histories).await?;
+        Ok(!plan.work.is_empty())
+    };
+    let outcome = |result: Result<&Report, &RunError>| match result {
+        Ok(_) => Outcome { word: "ok", error: None, to_version: newest_after.get() },
+        Err(error) => Outcome {
+            word: error.outcome(),
+            error: Some(describe(error)),
+            to_version: newest_after.get(),
+        },
+    };
+    let waiting = Waiting { limit: lock_wait, notices, stop };
+    let report = with_lock(stores, &run, waiting, still, work, outcome).await?;
+    // Somebody else did it while we waited.
+    Ok(report.unwrap_or(Report { finished: Vec::new(), ahead }))
+}
+
+fn command_word(goal: &Goal) -> &'static str {
+    match goal {
+        Goal::Up(_) => "up",
+        Goal::Down(_) => "down",
+    }
+}
+
+/// The migration that was applied last.
+pub fn newest(histories: &Histories) -> Option<Version> {
+    plan::lives(histories).last().map(|life| life.version)
+}
+
+/// An error in one line, for the audit log.
+fn describe(error: &RunError) -> String {
+    match error {
+        RunError::Execute(error) => {
+            let cause = match &error.cause {
+                execute::Cause::Store(error) => error.to_string(),
+                execute::Cause::Obstacle(obstacle) => obstacle.clone(),
+                execute::Cause::Ask => "only a person can say whether it happened".to_owned(),
+                execute::Cause::Stopped(reason) => reason.to_string(),
+            };
+            match &error.at {
+                Some(at) => format!("{} {}: {cause}", at.version, at.step.name),
+                None => cause,
+            }
+        }
+        error => error.to_string(),
+    }
+}

@@ -1,7 +1,9 @@
 //! The four collections in MongoDB: the same names and fields as in Postgres.
 
 use super::{Mongo, check_reply, failed, failed_as, is_transient};
-use crate::core::history::{Entry, Record, Row, Snapshot, Timestamp};
+use crate::core::history::{
+    Entry, LeaseSeen, Record, RecordSeen, Row, RunSeen, Snapshot, Timestamp,
+};
 use crate::core::id::{StepId, StoreName, Version};
 use crate::core::migration::Rollback;
 use crate::store::{Fate, StoreError};
@@ -25,7 +27,11 @@ const RECORD: &str = "record in the migration history";
 pub(super) async fn read(store: &mut Mongo) -> Result<Snapshot, StoreError> {
     let control = async {
         let collection = store.database.collection::<Document>("migration_control");
-        collection.find_one(doc! { "_id": 1 }).await
+        let fields = doc! {
+            "pair": 1, "holder": 1, "expires_at": 1,
+            "held": { "$gt": ["$expires_at", "$$NOW"] },
+        };
+        collection.find_one(doc! { "_id": 1 }).projection(fields).await
     };
     let steps = async {
         let collection = store.database.collection::<Document>("migration_steps");
@@ -53,9 +59,24 @@ pub(super) async fn read(store: &mut Mongo) -> Result<Snapshot, StoreError> {
         .await
         .map_err(|error| failed(READ, &error))?;
     Ok(Snapshot {
+        lease: control.as_ref().and_then(lease_of),
         pair: control.and_then(|control| control.get_str("pair").ok().map(str::to_owned)),
         records: steps.iter().map(record_of).collect::<Result<_, _>>()?,
         rows: rows.iter().map(row_of).collect::<Result<_, _>>()?,
+    })
+}
+
+fn lease_of(control: &Document) -> Option<LeaseSeen> {
+    if !control.get_bool("held").unwrap_or(false) {
+        return None;
+    }
+    let holder = control.get_document("holder").ok()?;
+    let text = |field: &str| holder.get_str(field).unwrap_or_default().to_owned();
+    let pid = holder.get("pid").cloned().unwrap_or(Bson::Null).into_relaxed_extjson();
+    Some(LeaseSeen {
+        holder: format!("{}@{}, pid {pid}", text("user"), text("host")),
+        run_id: text("run_id"),
+        expires_at: Timestamp(control.get_datetime("expires_at").ok()?.timestamp_millis()),
     })
 }
 
@@ -423,5 +444,71 @@ fn row_document(row: &Row, rollback: &Rollback) -> Document {
         "release": &row.release,
         "tool_version": &row.tool_version,
         "run_id": &row.run_id,
+    }
+}
+
+impl Mongo {
+    /// The audit log, newest first.
+    ///
+    /// # Errors
+    /// A store that cannot be read.
+    pub async fn runs(&mut self) -> Result<Vec<RunSeen>, StoreError> {
+        let collection = self.database.collection::<Document>("migration_runs");
+        let found: Result<Vec<Document>, _> = async {
+            collection
+                .find(doc! {})
+                .sort(doc! { "started_at": -1, "_id": 1 })
+                .await?
+                .try_collect()
+                .await
+        }
+        .await;
+        let seen = |document: &Document| {
+            let fields = Fields { document, collection: "migration_runs" };
+            let optional = |field: &str| document.get_str(field).ok().map(str::to_owned);
+            let version = |field: &str| fields.number(field).ok().map(Version);
+            Ok(RunSeen {
+                run_id: fields.text("run_id")?.to_owned(),
+                command: fields.text("command")?.to_owned(),
+                started_by: fields.text("started_by")?.to_owned(),
+                started_at: fields.time("started_at")?,
+                finished_at: fields.time("finished_at").ok(),
+                from_version: version("from_version"),
+                to_version: version("to_version"),
+                release: optional("release"),
+                outcome: fields.text("outcome")?.to_owned(),
+                error: optional("error"),
+                reason: optional("reason"),
+                tool_version: fields.text("tool_version")?.to_owned(),
+            })
+        };
+        found.map_err(|error| failed(READ, &error))?.iter().map(seen).collect()
+    }
+
+    /// The records of one migration, oldest first.
+    ///
+    /// # Errors
+    /// A store that cannot be read.
+    pub async fn records_of(&mut self, version: Version) -> Result<Vec<RecordSeen>, StoreError> {
+        let collection = self.database.collection::<Document>("migration_steps");
+        let filter = doc! { "version": number(version) };
+        let found: Result<Vec<Document>, _> = async {
+            collection
+                .find(filter)
+                .sort(doc! { "recorded_at": 1, "attempt": 1 })
+                .await?
+                .try_collect()
+                .await
+        }
+        .await;
+        let seen = |document: &Document| {
+            let fields = Fields { document, collection: "migration_steps" };
+            Ok(RecordSeen {
+                record: record_of(document)?,
+                run_id: fields.text("run_id")?.to_owned(),
+                recorded_at: fields.time("recorded_at")?,
+            })
+        };
+        found.map_err(|error| failed(READ, &error))?.iter().map(seen).collect()
     }
 }

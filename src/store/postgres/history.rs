@@ -2,7 +2,9 @@
 
 use super::{Postgres, failed, failed_as, quote};
 use crate::core::checksum::Checksum;
-use crate::core::history::{Entry, Record, Row, Snapshot, Timestamp};
+use crate::core::history::{
+    Entry, LeaseSeen, Record, RecordSeen, Row, RunSeen, Snapshot, Timestamp,
+};
 use crate::core::id::{StepId, StoreName, Version};
 use crate::core::migration::Rollback;
 use crate::store::{Fate, StoreError};
@@ -88,7 +90,13 @@ const RECORD: &str = "record in the migration history";
 
 pub(super) async fn read(store: &mut Postgres) -> Result<Snapshot, StoreError> {
     let (control, steps, rows) = (
-        format!("SELECT pair FROM {} WHERE id = 1", store.table("migration_control")),
+        format!(
+            "SELECT pair, \
+             CASE WHEN expires_at > pg_catalog.clock_timestamp() THEN holder ->> 'run_id' END, \
+             pg_catalog.concat(holder ->> 'user', '@', holder ->> 'host', ', pid ', holder ->> 'pid'), \
+             round(extract(epoch FROM expires_at) * 1000)::bigint FROM {} WHERE id = 1",
+            store.table("migration_control")
+        ),
         format!(
             "SELECT version, step, attempt, event, rank, checksum, migration_checksum FROM {}",
             store.table("migration_steps")
@@ -114,6 +122,14 @@ pub(super) async fn read(store: &mut Postgres) -> Result<Snapshot, StoreError> {
     let rows = unless_undefined(rows)?.unwrap_or_default();
     Ok(Snapshot {
         pair: control.first().map(|row| row.get(0)),
+        lease: control.first().and_then(|row| {
+            let run_id: Option<String> = row.get(1);
+            run_id.map(|run_id| LeaseSeen {
+                run_id,
+                holder: row.get(2),
+                expires_at: Timestamp(row.get(3)),
+            })
+        }),
         records: steps.iter().map(record_of).collect::<Result<_, _>>()?,
         rows: rows.iter().map(row_of).collect::<Result<_, _>>()?,
     })
@@ -450,4 +466,66 @@ fn row_json(row: &Row, rollback: &Rollback) -> Value {
         "tool_version": row.tool_version,
         "run_id": row.run_id,
     })
+}
+
+impl Postgres {
+    /// The audit log, newest first.
+    ///
+    /// # Errors
+    /// A store that cannot be read.
+    pub async fn runs(&mut self) -> Result<Vec<RunSeen>, StoreError> {
+        let sql = format!(
+            "SELECT run_id, command, started_by, round(extract(epoch FROM started_at) * 1000)::bigint, \
+             round(extract(epoch FROM finished_at) * 1000)::bigint, from_version, to_version, release, \
+             outcome, error, reason, tool_version FROM {} ORDER BY started_at DESC, run_id",
+            self.table("migration_runs")
+        );
+        let client = self.session().await?;
+        let rows = unless_undefined(client.query_typed(&sql, &[]).await)?.unwrap_or_default();
+        let version = |row: &SqlRow, at: usize| {
+            row.get::<_, Option<i64>>(at)
+                .and_then(|version| u64::try_from(version).ok())
+                .map(Version)
+        };
+        let seen = rows.iter().map(|row| RunSeen {
+            run_id: row.get(0),
+            command: row.get(1),
+            started_by: row.get(2),
+            started_at: Timestamp(row.get(3)),
+            finished_at: row.get::<_, Option<i64>>(4).map(Timestamp),
+            from_version: version(row, 5),
+            to_version: version(row, 6),
+            release: row.get(7),
+            outcome: row.get(8),
+            error: row.get(9),
+            reason: row.get(10),
+            tool_version: row.get(11),
+        });
+        Ok(seen.collect())
+    }
+
+    /// The records of one migration, oldest first.
+    ///
+    /// # Errors
+    /// A store that cannot be read.
+    pub async fn records_of(&mut self, version: Version) -> Result<Vec<RecordSeen>, StoreError> {
+        let sql = format!(
+            "SELECT version, step, attempt, event, rank, checksum, migration_checksum, run_id, \
+             round(extract(epoch FROM recorded_at) * 1000)::bigint FROM {} \
+             WHERE version = $1 ORDER BY recorded_at, attempt",
+            self.table("migration_steps")
+        );
+        let version = number(version);
+        let client = self.session().await?;
+        let rows = client.query_typed(&sql, &[(&version, Type::INT8)]).await;
+        let rows = unless_undefined(rows)?.unwrap_or_default();
+        let seen = rows.iter().map(|row| {
+            Ok(RecordSeen {
+                record: record_of(row)?,
+                run_id: row.get(7),
+                recorded_at: Timestamp(row.get(8)),
+            })
+        });
+        seen.collect()
+    }
 }
