@@ -1,1 +1,312 @@
-//! To be written.
+//! Reads Postgres scripts: cuts them into statements, refuses what cannot be in
+//! a migration.
+//!
+//! Postgres has the last word about SQL. Nothing in here refuses a statement
+//! because of its syntax, and none of it depends on the version of the server.
+
+use crate::core::problem::Problem;
+use crate::core::step::{SqlKind, SqlStatement};
+use std::ops::Range;
+
+// In reading order: text to tokens, tokens to statements.
+mod token;
+
+mod split;
+
+mod cursor;
+
+mod refuse;
+
+/// So many problems of one script are told. Each holds the line it stands in,
+/// and nobody reads more before the first are mended.
+const PROBLEMS_MAX: usize = 50;
+
+/// Reads a script whose text is normalized (no BOM, LF). Empty statements are
+/// dropped. A statement's text goes from its first token to its last: it has no
+/// semicolon and no comments around it, but those inside.
+///
+/// It takes time and memory in proportion to the text, and cannot overflow the
+/// stack.
+///
+/// # Errors
+/// All problems in the order in which they stand in the file (the first 50 if
+/// there are more), with `file` left empty. What follows something that is
+/// never closed is inside it, so it is not looked at.
+pub fn read(text: &str) -> Result<Vec<SqlStatement>, Vec<Problem>> {
+    let mut problems = Problems { text, found: Vec::new() };
+    if let Some(at) = text.find('\0') {
+        problems.add(
+            at..at + 1,
+            "the character U+0000 is in this file",
+            "remove it, or save the file as UTF-8: Postgres has no text with that character",
+        );
+    }
+    let mut statements = Vec::new();
+    let mut splitter = split::Splitter::new(text);
+    while let Some(cut) = splitter.next(&mut problems) {
+        if cut.broken {
+            continue;
+        }
+        match refuse::refuse(cut.text) {
+            Ok(()) => {
+                let kind = SqlKind::Transactional;
+                statements.push(SqlStatement { text: cut.text.to_owned(), line: cut.line, kind });
+            }
+            Err(refusal) => {
+                let range = cut.start + refusal.range.start..cut.start + refusal.range.end;
+                problems.add(range, refusal.message, refusal.hint);
+                if refusal.rows_follow {
+                    splitter.skip_rows();
+                }
+            }
+        }
+    }
+    problems.or(statements)
+}
+
+/// The problems of one script so far, with their places.
+#[derive(Debug)]
+struct Problems<'a> {
+    text: &'a str,
+    found: Vec<(usize, Problem)>,
+}
+
+impl Problems<'_> {
+    fn add(&mut self, range: Range<usize>, message: impl Into<String>, hint: impl Into<String>) {
+        if self.found.len() < PROBLEMS_MAX {
+            let start = range.start;
+            self.found.push((start, Problem::at(self.text, range, message).hint(hint)));
+        }
+    }
+
+    /// `good` if there are none, else all of them in order.
+    fn or<T>(mut self, good: T) -> Result<T, Vec<Problem>> {
+        if self.found.is_empty() {
+            return Ok(good);
+        }
+        // A statement is judged after the text in it was read.
+        self.found.sort_by_key(|(start, _)| *start);
+        Err(self.found.into_iter().map(|(_, problem)| problem).collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use expect_test::{Expect, expect};
+    use proptest::prelude::*;
+
+    #[expect(clippy::needless_pass_by_value, reason = "`expect![…]` reads better without `&`")]
+    fn check_problems(text: &str, expected: Expect) {
+        let problems = read(text).expect_err("something in it is refused");
+        let lines: Vec<String> = problems.iter().map(|problem| format!("{problem}\n")).collect();
+        expected.assert_eq(&lines.concat());
+    }
+
+    #[test]
+    fn a_statement_is_its_text_its_line_and_its_kind() {
+        let statements = read("-- first\nSELECT /* in it */ 1 /* after */;\n").expect("it is fine");
+        expect![[r#"
+            [
+                SqlStatement {
+                    text: "SELECT /* in it */ 1",
+                    line: 2,
+                    kind: Transactional,
+                },
+            ]
+        "#]]
+        .assert_debug_eq(&statements);
+    }
+
+    #[test]
+    fn all_problems_are_told_in_order() {
+        check_problems(
+            "begin;\n\\set x 1\nselect \\y\n, 2;\ncommit;\nselect 'a",
+            expect![[r"
+                :1:1: `BEGIN` is transaction control; remove it: the engine runs the script in one transaction together with its record; `transaction = false` in migration.toml runs each statement alone
+                :2:1: `\set` is a command of psql, not SQL; remove it: only SQL runs here; `[[run]]` in migration.toml runs a program
+                :3:8: `\y` is a command of psql, not SQL; remove it: only SQL runs here; `[[run]]` in migration.toml runs a program
+                :5:1: `COMMIT` is transaction control; remove it: the engine runs the script in one transaction together with its record; `transaction = false` in migration.toml runs each statement alone
+                :6:8: this string is never closed; close it with `'`; inside of a string a quote is written twice: `''`
+            "]],
+        );
+        assert_eq!(read(&"commit;".repeat(1000)).map_err(|problems| problems.len()), Err(50));
+    }
+
+    #[test]
+    fn the_character_nul_is_refused() {
+        check_problems(
+            "select 1;\nselect 'a\0b';\nbegin",
+            expect![[r"
+            :2:10: the character U+0000 is in this file; remove it, or save the file as UTF-8: Postgres has no text with that character
+            :3:1: `BEGIN` is transaction control; remove it: the engine runs the script in one transaction together with its record; `transaction = false` in migration.toml runs each statement alone
+        "]],
+        );
+    }
+
+    #[test]
+    fn a_long_script_is_read_to_its_end() {
+        const BYTES: usize = 5 << 20;
+        let row = "(1, 'it''s; a row', E'\\'', $$ ; $$, (2)),\n";
+        let insert = format!("insert into t values\n{}(0);\n", row.repeat(BYTES / row.len()));
+        let rows = u32::try_from(BYTES / row.len()).expect("it is small");
+        let statements = read(&format!("{insert}vacuum t;")).expect("it is fine");
+        let lines: Vec<u32> = statements.iter().map(|statement| statement.line).collect();
+        assert_eq!(lines, [1, rows + 3]);
+
+        let count = BYTES / 10;
+        let statements = read(&"select 1;\n".repeat(count)).expect("it is fine");
+        assert_eq!(statements.len(), count);
+        assert_eq!(statements.last().map(|last| last.line as usize), Some(count));
+    }
+
+    /// What holds of every text, SQL or not.
+    fn check_any(text: &str) {
+        match read(text) {
+            Ok(statements) => {
+                let mut from = 0;
+                for statement in &statements {
+                    let at = text[from..].find(&statement.text).expect("its text is in the script");
+                    from += at + statement.text.len();
+                    let line_start = match statement.line {
+                        1 => 0,
+                        line => {
+                            let before = text.match_indices('\n').nth(line as usize - 2);
+                            before.expect("the script has this line").0 + 1
+                        }
+                    };
+                    let on_line = text[line_start..].find(&statement.text);
+                    let between = &text[line_start..][..on_line.expect("it begins there")];
+                    assert!(!between.contains('\n'), "not on line {}", statement.line);
+                }
+                // What was cut apart is cut apart again, and means the same.
+                // No semicolon after the last, which may have opened what it never closed.
+                let texts: Vec<&str> =
+                    statements.iter().map(|statement| statement.text.as_str()).collect();
+                let joined = texts.join(";\n");
+                let again = read(&joined).expect("its statements are fine one by one");
+                let meaning = |statements: Vec<SqlStatement>| -> Vec<(String, SqlKind)> {
+                    let parts = statements.into_iter();
+                    parts.map(|statement| (statement.text, statement.kind)).collect()
+                };
+                assert_eq!(meaning(again), meaning(statements));
+            }
+            Err(problems) => {
+                let places: Vec<(u32, u32)> = problems
+                    .iter()
+                    .map(|problem| problem.at.as_ref().expect("it has a place"))
+                    .map(|place| (place.line, place.column))
+                    .collect();
+                assert!(!places.is_empty() && places.is_sorted(), "{places:?}");
+                assert!(problems.iter().all(|problem| problem.hint.is_some()));
+            }
+        }
+    }
+
+    /// What has broken splitters before, and what this one looks at.
+    const NASTY: &[&str] = &[
+        ";",
+        "'",
+        "''",
+        "E'",
+        "e'",
+        "\\'",
+        "\\",
+        "\\\\",
+        "U&'",
+        "U&\"",
+        "\"",
+        "\"\"",
+        "N'",
+        "$",
+        "$$",
+        "$a$",
+        "$b$",
+        "$1",
+        "a$b$c",
+        "é",
+        "$é$",
+        "/*",
+        "*/",
+        "*/*",
+        "--",
+        "\n",
+        "\r",
+        " ",
+        "\t",
+        "(",
+        ")",
+        "[",
+        "]",
+        ",",
+        ".",
+        "=",
+        "*",
+        "->>",
+        "?",
+        "::",
+        "1e",
+        "1.5",
+        "\u{b}",
+        "\u{feff}",
+        "😀",
+        " BEGIN ",
+        " ATOMIC ",
+        " END ",
+        " CASE ",
+        " CREATE ",
+        " OR REPLACE ",
+        " FUNCTION ",
+        "create function f() begin atomic ",
+        " COPY ",
+        " FROM ",
+        " STDIN ",
+        "\\.",
+        " to stdout ",
+        "create index concurrently ",
+        " if not exists ",
+        " ON ",
+        " only ",
+        "drop index concurrently ",
+        "reindex ",
+        "(concurrently)",
+        " table ",
+        " x ",
+        "alter table ",
+        " detach partition ",
+        " concurrently ",
+        "create subscription ",
+        " with ",
+        "connect = false",
+        "commit",
+        "rollback ",
+        " UESCAPE '!'",
+        "\\0041",
+        "\\D83D",
+        "vacuum ",
+        "cluster ",
+        "repack ",
+        "alter subscription ",
+    ];
+
+    proptest! {
+        #[test]
+        fn any_text_is_read_without_a_panic(text in any::<String>()) {
+            check_any(&text);
+        }
+
+        #[test]
+        fn any_nasty_text_is_read_without_a_panic(
+            parts in prop::collection::vec(prop::sample::select(NASTY), 0..40),
+        ) {
+            check_any(&parts.concat());
+        }
+
+        #[test]
+        fn any_bytes_of_sql_are_read_without_a_panic(
+            text in "[-'\"$aEeUu&;/*()\\\\ \n.,0-9é]{0,60}",
+        ) {
+            check_any(&text);
+        }
+    }
+}
