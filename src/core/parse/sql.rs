@@ -1,14 +1,14 @@
 //! Reads Postgres scripts: cuts them into statements, refuses what cannot be in
-//! a migration.
+//! a migration, and says of each statement how it can be run.
 //!
 //! Postgres has the last word about SQL. Nothing in here refuses a statement
 //! because of its syntax, and none of it depends on the version of the server.
 
 use crate::core::problem::Problem;
-use crate::core::step::{SqlKind, SqlStatement};
+use crate::core::step::{Commit, SqlKind, SqlStatement};
 use std::ops::Range;
 
-// In reading order: text to tokens, tokens to statements.
+// In reading order: text to tokens, tokens to statements, statements to kinds.
 mod token;
 
 mod split;
@@ -17,9 +17,29 @@ mod cursor;
 
 mod refuse;
 
+mod classify;
+
 /// So many problems of one script are told. Each holds the line it stands in,
 /// and nobody reads more before the first are mended.
 const PROBLEMS_MAX: usize = 50;
+
+/// Whether the statements of a script share a transaction.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Transaction {
+    /// As many as can be: the default.
+    On,
+    /// `transaction = false` in `migration.toml`: each is run alone.
+    Off,
+}
+
+/// A piece of a script that becomes one step.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Piece {
+    /// How it reaches the store.
+    pub commit: Commit,
+    /// In order. A journaled piece has exactly one.
+    pub statements: Vec<SqlStatement>,
+}
 
 /// Reads a script whose text is normalized (no BOM, LF). Empty statements are
 /// dropped. A statement's text goes from its first token to its last: it has no
@@ -47,9 +67,8 @@ pub fn read(text: &str) -> Result<Vec<SqlStatement>, Vec<Problem>> {
         if cut.broken {
             continue;
         }
-        match refuse::refuse(cut.text) {
-            Ok(()) => {
-                let kind = SqlKind::Transactional;
+        match refuse::refuse(cut.text).and_then(|()| classify::classify(cut.text)) {
+            Ok(kind) => {
                 statements.push(SqlStatement { text: cut.text.to_owned(), line: cut.line, kind });
             }
             Err(refusal) => {
@@ -62,6 +81,32 @@ pub fn read(text: &str) -> Result<Vec<SqlStatement>, Vec<Problem>> {
         }
     }
     problems.or(statements)
+}
+
+/// Cuts a script into pieces: a run of statements that can be in a transaction
+/// is one atomic piece, a statement that cannot is a journaled piece of its own.
+/// With [`Transaction::Off`] every statement is a piece of its own, and still
+/// atomic where Postgres allows it. A script without statements is one atomic
+/// piece without statements: it is applied and recorded like any other.
+pub fn cut(statements: Vec<SqlStatement>, transaction: Transaction) -> Vec<Piece> {
+    let mut pieces: Vec<Piece> = Vec::new();
+    for statement in statements {
+        let commit = commit(&statement.kind);
+        match (transaction, commit, pieces.last_mut()) {
+            (Transaction::On, Commit::Atomic, Some(last)) if last.commit == Commit::Atomic => {
+                last.statements.push(statement);
+            }
+            _ => pieces.push(Piece { commit, statements: vec![statement] }),
+        }
+    }
+    if pieces.is_empty() {
+        pieces.push(Piece { commit: Commit::Atomic, statements: Vec::new() });
+    }
+    pieces
+}
+
+fn commit(kind: &SqlKind) -> Commit {
+    if kind.in_transaction() { Commit::Atomic } else { Commit::Journaled }
 }
 
 /// The problems of one script so far, with their places.
@@ -96,11 +141,82 @@ mod tests {
     use expect_test::{Expect, expect};
     use proptest::prelude::*;
 
+    /// The pieces of a script: how they are committed, and their lines.
+    #[expect(clippy::needless_pass_by_value, reason = "`expect![…]` reads better without `&`")]
+    fn check(text: &str, transaction: Transaction, expected: Expect) {
+        let statements = read(text).expect("nothing in it is refused");
+        let mut seen = Vec::new();
+        for piece in cut(statements, transaction) {
+            let lines: Vec<u32> = piece.statements.iter().map(|statement| statement.line).collect();
+            seen.push(format!("{:?} {lines:?}\n", piece.commit));
+        }
+        expected.assert_eq(&seen.concat());
+    }
+
     #[expect(clippy::needless_pass_by_value, reason = "`expect![…]` reads better without `&`")]
     fn check_problems(text: &str, expected: Expect) {
         let problems = read(text).expect_err("something in it is refused");
         let lines: Vec<String> = problems.iter().map(|problem| format!("{problem}\n")).collect();
         expected.assert_eq(&lines.concat());
+    }
+
+    const MIXED: &str = "create table a (id int);
+insert into a values (1);
+create index concurrently a_id on a (id);
+vacuum a;
+select 1;
+drop index concurrently a_id;
+select 2";
+
+    #[test]
+    fn a_script_is_cut_around_what_no_transaction_can_hold() {
+        check(
+            MIXED,
+            Transaction::On,
+            expect![[r"
+            Atomic [1, 2]
+            Journaled [3]
+            Journaled [4]
+            Atomic [5]
+            Journaled [6]
+            Atomic [7]
+        "]],
+        );
+    }
+
+    #[test]
+    fn without_a_transaction_every_statement_is_a_piece() {
+        check(
+            MIXED,
+            Transaction::Off,
+            expect![[r"
+            Atomic [1]
+            Atomic [2]
+            Journaled [3]
+            Journaled [4]
+            Atomic [5]
+            Journaled [6]
+            Atomic [7]
+        "]],
+        );
+    }
+
+    #[test]
+    fn a_script_without_statements_is_a_piece_too() {
+        check(
+            "-- nothing to do here\n",
+            Transaction::On,
+            expect![[r"
+            Atomic []
+        "]],
+        );
+        check(
+            ";;",
+            Transaction::Off,
+            expect![[r"
+            Atomic []
+        "]],
+        );
     }
 
     #[test]
@@ -121,11 +237,12 @@ mod tests {
     #[test]
     fn all_problems_are_told_in_order() {
         check_problems(
-            "begin;\n\\set x 1\nselect \\y\n, 2;\ncommit;\nselect 'a",
+            "begin;\n\\set x 1\nselect \\y\n, 2; create index concurrently on t (a);\ncommit;\nselect 'a",
             expect![[r"
                 :1:1: `BEGIN` is transaction control; remove it: the engine runs the script in one transaction together with its record; `transaction = false` in migration.toml runs each statement alone
                 :2:1: `\set` is a command of psql, not SQL; remove it: only SQL runs here; `[[run]]` in migration.toml runs a program
                 :3:8: `\y` is a command of psql, not SQL; remove it: only SQL runs here; `[[run]]` in migration.toml runs a program
+                :4:6: an index that is built concurrently needs a name; write `CREATE INDEX CONCURRENTLY <name> ON …`: without a name nobody can say after a crash whether it is there
                 :5:1: `COMMIT` is transaction control; remove it: the engine runs the script in one transaction together with its record; `transaction = false` in migration.toml runs each statement alone
                 :6:8: this string is never closed; close it with `'`; inside of a string a quote is written twice: `''`
             "]],
@@ -153,6 +270,7 @@ mod tests {
         let statements = read(&format!("{insert}vacuum t;")).expect("it is fine");
         let lines: Vec<u32> = statements.iter().map(|statement| statement.line).collect();
         assert_eq!(lines, [1, rows + 3]);
+        assert_eq!(statements[1].kind, SqlKind::AloneRepeatable);
 
         let count = BYTES / 10;
         let statements = read(&"select 1;\n".repeat(count)).expect("it is fine");
