@@ -36,6 +36,7 @@ impl StoreName {
     }
 
     /// The other one.
+    #[must_use]
     pub fn other(self) -> StoreName {
         match self {
             StoreName::Postgres => StoreName::Mongo,
