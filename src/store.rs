@@ -11,12 +11,21 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
+/// A lease lasts this long unless it is renewed.
+pub const LEASE_TERM: Duration = Duration::from_secs(30);
+
+/// How long a lease lasts, in this process.
+pub fn lease_term() -> Duration {
+    crate::failpoint::lease_term().unwrap_or(LEASE_TERM)
+}
+
 /// A store.
 ///
 /// Every method that changes something is one effect: it happens or it does
 /// not, and when it fails with [`Fate::Unknown`] the caller does not know which.
-/// Every write carries the fence of the lease and is refused with
-/// [`Fate::Fenced`] when a newer lease was given out.
+/// Every write of the history carries the fence of the lease and is refused with
+/// [`Fate::Fenced`] when a newer lease was given out; what no transaction can
+/// hold looks at the lease right before.
 #[expect(async_fn_in_trait, reason = "the engine is the only caller, on one task")]
 pub trait Store {
     /// The steps that this store can run: sending it another store's step does
@@ -40,9 +49,21 @@ pub trait Store {
     /// of engines at once.
     async fn found(&mut self, pair: &str) -> Result<String, StoreError>;
 
+    /// Makes the store belong to a pair, whatever it belonged to before.
+    async fn pair(&mut self, pair: &str) -> Result<(), StoreError>;
+
     /// Takes the lease if it is free or has run out, and begins the run's row in
     /// `migration_runs`.
     async fn acquire(&mut self, run: &Run) -> Result<Lease, StoreError>;
+
+    /// Ends what runs that lost their lease have left running in the server, and
+    /// returns when it is gone: what was ended, one line each. A server that does
+    /// not let us look is no failure; the line says so.
+    async fn evict(&mut self) -> Result<Vec<String>, StoreError>;
+
+    /// Cancels what this run has under way in the server, as far as the server
+    /// lets us.
+    async fn cancel(&mut self);
 
     /// What keeps the lease alive from now on.
     async fn heart(&mut self) -> Result<Self::Heart, StoreError>;
@@ -116,6 +137,8 @@ pub struct Run {
     pub release: Option<String>,
     /// The newest applied version when it began.
     pub from_version: Option<Version>,
+    /// Why somebody does it, where a command asks for a reason.
+    pub reason: Option<String>,
 }
 
 impl Run {
@@ -192,6 +215,9 @@ pub struct StoreError {
     pub said: Said,
 }
 
+/// What is tried first.
+pub const CONNECT: &str = "connect";
+
 /// What became of an effect that failed.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Fate {
@@ -241,7 +267,8 @@ impl StoreError {
 
 impl fmt::Display for StoreError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "failed to {} in {}", self.doing, self.store.title())?;
+        let to = if self.doing == CONNECT { "to" } else { "in" };
+        write!(f, "failed to {} {to} {}", self.doing, self.store.title())?;
         match self.fate {
             Fate::Unknown => f.write_str(" (connection lost: nobody knows whether it happened)"),
             Fate::Refused | Fate::Unreachable | Fate::Fenced | Fate::Corrupt => Ok(()),

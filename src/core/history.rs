@@ -404,11 +404,12 @@ impl Histories {
         })
     }
 
-    /// A migration's row, from whichever store has it; the more finished one if
-    /// they differ, because seals are written behind.
+    /// A migration's row, from whichever store has it. If they differ, that of
+    /// the newest rank, because a reverted migration's row may have outlived it
+    /// in one store; then the more finished one, because seals are written behind.
     pub fn row(&self, version: Version) -> Option<&Row> {
         let rows = StoreName::BOTH.into_iter().filter_map(|store| self.of(store).row(version));
-        rows.max_by_key(|row| row.status)
+        rows.max_by_key(|row| (row.rank, row.status))
     }
 
     /// The highest rank that was ever given.

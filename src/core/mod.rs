@@ -8,12 +8,19 @@
 //! then [`parse`], which makes migrations from bytes.
 
 pub mod checksum;
+pub mod destroys;
+pub mod doctor;
+pub mod duration;
 pub mod history;
 pub mod id;
 pub mod migration;
 pub mod notice;
+pub mod one_line;
 pub mod parse;
 pub mod plan;
 pub mod problem;
+pub mod repair;
 pub mod server;
+pub mod status;
 pub mod step;
+pub mod verify;

@@ -45,17 +45,6 @@ pub enum Notice {
         /// It was in doubt, and is settled.
         settling: bool,
     },
-    /// A statement is tried again, because another session holds a lock.
-    Retrying {
-        /// Its migration.
-        version: Version,
-        /// Which.
-        step: StepName,
-        /// What the server said.
-        why: String,
-        /// This many tries were made.
-        tries: u32,
-    },
     /// A step is done and recorded.
     StepFinished {
         /// Its migration.

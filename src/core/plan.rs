@@ -6,7 +6,7 @@
 
 use crate::core::checksum::Checksum;
 use crate::core::history::{Event, Histories, Row, RowStatus, Status, StepState};
-use crate::core::id::{Direction, StepId, StepName, StoreName, Version};
+use crate::core::id::{Direction, Phase, StepId, StepName, StoreName, Version};
 use crate::core::migration::{Migration, MigrationSet, Rollback};
 use crate::core::parse::folder;
 use crate::core::problem::Problem;
@@ -106,6 +106,26 @@ pub struct Work {
     pub actions: Vec<Action>,
 }
 
+impl Work {
+    /// Whether it does more than write down what is done.
+    fn has_steps(&self) -> bool {
+        self.actions.iter().any(|action| matches!(action, Action::Run(_) | Action::Settle(_)))
+    }
+
+    /// The highest attempt among its actions.
+    fn attempt_max(&self) -> u32 {
+        let attempt = |action: &Action| match action {
+            Action::Run(it) | Action::Settle(it) | Action::Abandon(it) => it.attempt,
+            Action::Intend(..)
+            | Action::Close(..)
+            | Action::Accept(_)
+            | Action::Seal
+            | Action::Unseal => 0,
+        };
+        self.actions.iter().map(attempt).max().unwrap_or(0)
+    }
+}
+
 /// One thing to do. At most the first `Run` or `Settle` of a plan is a `Settle`.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Action {
@@ -161,7 +181,7 @@ pub enum PlanError {
         file: Option<Checksum>,
     },
     /// Exit code 5.
-    #[error("{} applied, and no longer in the migrations folder", list(.0, "was", "were"))]
+    #[error("{} applied, but no longer in the migrations folder", list(.0, "is", "are"))]
     Missing(Vec<Version>),
     /// Exit code 5.
     #[error(
@@ -196,7 +216,7 @@ pub enum PlanError {
     #[error("{0} is not applied, so there is no way down to it")]
     NotApplied(Version),
     /// Exit code 2.
-    #[error("no applied migration belongs to release `{0}`")]
+    #[error("what was applied last does not belong to release `{0}`")]
     UnknownRelease(String),
     /// Exit code 9.
     #[error("{folder} cannot be reverted: {reason}")]
@@ -302,7 +322,11 @@ pub fn needs_rollbacks(histories: &Histories, goal: &Goal) -> Result<Vec<Version
     let mut versions: Vec<Version> =
         lives.iter().filter(|life| life.reverting).map(|life| life.version).collect();
     if let Goal::Down(down) = goal {
-        versions.extend(down_targets(histories, &lives, down)?.iter().map(|life| life.version));
+        let targets = down_targets(histories, &lives, down)?;
+        versions.extend(targets.iter().filter_map(|target| match target {
+            Target::Life(life) => Some(life.version),
+            Target::Leftover(_) => None,
+        }));
     }
     versions.sort_unstable();
     versions.dedup();
@@ -375,11 +399,13 @@ fn attempt_max(histories: &Histories, version: Version) -> u32 {
 }
 
 /// Whether the migration's row says, in either store, that all of it is done.
+/// The row of a life that was reverted since says nothing.
 fn is_sealed(histories: &Histories, version: Version) -> bool {
-    matches!(
-        histories.row(version).map(|row| row.status),
-        Some(RowStatus::Held | RowStatus::Completed | RowStatus::Baseline)
-    )
+    let Some(row) = histories.row(version) else { return false };
+    let rank = forward(histories, version).map(|(_, _, state)| state.rank).max().unwrap_or(0);
+    let is_live = forward(histories, version).any(|(_, _, state)| is_live(state));
+    let is_of_this_life = if is_live { row.rank >= rank } else { row.rank > rank };
+    is_of_this_life && row.status != RowStatus::Running
 }
 
 fn plan_up(known: &Known<'_>, up: &Up) -> Result<Plan, PlanError> {
@@ -389,6 +415,7 @@ fn plan_up(known: &Known<'_>, up: &Up) -> Result<Plan, PlanError> {
     {
         return Err(PlanError::UnknownVersion(to));
     }
+    check_stores(known)?;
     let lives = lives(histories);
     let mut plan = Plan {
         ahead: lives.iter().map(|life| life.version).filter(|v| is_ahead(set, *v)).collect(),
@@ -398,53 +425,76 @@ fn plan_up(known: &Known<'_>, up: &Up) -> Result<Plan, PlanError> {
     check_order(known, &lives, up.out_of_order)?;
     check_gaps(known, &lives)?;
 
-    let live: BTreeSet<Version> = lives.iter().map(|life| life.version).collect();
-    let open =
-        lives.iter().filter_map(|life| Some((life.rank, life.reverting, set.get(life.version)?)));
-    let mut rank = histories.rank_max();
-    let fresh =
-        set.iter().filter(|migration| !live.contains(&migration.version)).map(|migration| {
-            rank += 1;
-            (rank, false, migration)
-        });
+    let is_below = |version: Version| up.to.is_none_or(|to| version <= to);
     let mut left = up.steps.unwrap_or(usize::MAX);
-    for (rank, reverting, migration) in open.chain(fresh) {
-        if left == 0 || up.to.is_some_and(|to| migration.version > to) {
-            continue;
-        }
-        if reverting {
-            let (work, again) = revert(known, migration.version)?;
-            plan.work.push(work);
-            if again {
-                plan.then_plan_again = true;
-                return Ok(plan);
-            }
-        }
-        let Some(work) = apply(known, migration, rank, reverting)? else { continue };
-        // A lost seal is written again, whatever the number asked for.
-        if work.actions.iter().any(|action| matches!(action, Action::Run(_) | Action::Settle(_))) {
-            left -= 1;
-        }
+    let begun: BTreeMap<Version, &Life> =
+        lives.iter().filter(|life| !life.reverting).map(|life| (life.version, life)).collect();
+    let is_begun = |migration: &&Migration| begun.contains_key(&migration.version);
+    // One migration is open at a time: what was begun, either way, is finished,
+    // whatever its number, before another begins.
+    let begins = left > 0
+        && set.iter().any(|migration| !is_begun(&migration) && is_below(migration.version));
+
+    let mut reverted = BTreeMap::new();
+    for life in lives.iter().rev().filter(|life| begins && life.reverting) {
+        let (work, again) = revert(known, life.version)?;
+        let attempt = attempt_max(histories, life.version).max(work.attempt_max());
+        reverted.insert(life.version, attempt);
         plan.work.push(work);
+        if again {
+            plan.then_plan_again = true;
+            return Ok(plan);
+        }
+    }
+    let open = lives.iter().filter_map(|life| set.get(life.version)).filter(is_begun);
+    let fresh = set.iter().filter(|migration| !is_begun(migration));
+    let mut rank = histories.rank_max();
+    for migration in open.chain(fresh) {
+        let version = migration.version;
+        let life = begun.get(&version);
+        let is_wanted = left > 0 && (is_below(version) || life.is_some() && begins);
+        match (life, is_wanted) {
+            (Some(life), true) => {
+                let Some(work) = apply(known, migration, life.rank, None)? else { continue };
+                left -= usize::from(work.has_steps());
+                plan.work.push(work);
+            }
+            // A lost seal is written again, whatever was asked for.
+            (Some(life), false) => {
+                let work = apply(known, migration, life.rank, None).unwrap_or_default();
+                plan.work.extend(work.filter(|work| !work.has_steps()));
+            }
+            // What is applied after a revert is another life.
+            (None, true) => {
+                rank += 1;
+                let attempt = reverted.get(&version).copied();
+                let Some(work) = apply(known, migration, rank, attempt)? else { continue };
+                left -= usize::from(work.has_steps());
+                plan.work.push(work);
+            }
+            (None, false) => {}
+        }
     }
     Ok(plan)
 }
 
-/// What is left to do to apply a migration; `None` when it is done.
+/// What is left to do to apply a migration; `None` when it is done. `reverted` is
+/// the highest attempt of what is reverted before.
 fn apply(
     known: &Known<'_>,
     migration: &Migration,
     rank: u32,
-    reverting: bool,
+    reverted: Option<u32>,
 ) -> Result<Option<Work>, PlanError> {
     let Known { histories, servers, .. } = *known;
     let version = migration.version;
     let mut actions = Vec::new();
-    if !is_done(histories, migration) || reverting {
-        let dead = reverting || !forward(histories, version).any(|(_, _, state)| is_live(state));
-        let newest = attempt_max(histories, version);
+    if !is_done(histories, migration) || reverted.is_some() {
+        let is_alive = forward(histories, version).any(|(_, _, state)| is_live(state));
+        let dead = reverted.is_some() || !is_alive;
+        let newest = reverted.unwrap_or_else(|| attempt_max(histories, version));
         for step in &migration.steps {
-            check_step(step, migration, servers)?;
+            check_step(step)?;
             let id = StepId { version, name: step.name.clone() };
             let state = histories.of(step.store()).step(&id);
             let step = Attempt { step: with_commit(step, servers), attempt: 0 };
@@ -455,10 +505,22 @@ fn apply(
                     actions.push(Action::Run(Attempt { attempt: newest.max(own + 1), ..step }));
                 }
                 Some((Status::InDoubt, own)) => {
-                    if step.step.commit == Commit::Atomic {
-                        return Err(PlanError::Torn(id));
-                    }
-                    actions.push(Action::Settle(Attempt { attempt: own, ..step }));
+                    let recorded = state.map_or(step.step.checksum, |state| state.checksum);
+                    let file = step.step.checksum;
+                    actions.push(match in_doubt(step.step) {
+                        Some(step) => Action::Settle(Attempt { step, attempt: own }),
+                        None if recorded == file => return Err(PlanError::Torn(id)),
+                        // Only its old text could tell what is left of it.
+                        None => {
+                            return Err(PlanError::Edited {
+                                folder: migration.folder.clone(),
+                                version,
+                                step: Some(id.name),
+                                recorded,
+                                file: Some(file),
+                            });
+                        }
+                    });
                 }
                 Some((Status::Applied | Status::Reverting, _)) => {}
             }
@@ -473,7 +535,7 @@ fn apply(
     }
     let sealed = |store| {
         let row = histories.of(store).row(version);
-        row.is_some_and(|row| row.status != RowStatus::Running)
+        row.is_some_and(|row| row.status != RowStatus::Running && row.rank >= rank)
     };
     if actions.is_empty() && servers.stores().into_iter().all(sealed) {
         return Ok(None);
@@ -487,7 +549,8 @@ fn apply(
         checksum: migration.checksum,
         rank,
         rollback: migration.rollback.clone(),
-        row: if reverting { None } else { histories.row(version).cloned() },
+        // That of an older life is not where this one begins.
+        row: histories.row(version).filter(|row| row.rank == rank).cloned(),
         actions,
     }))
 }
@@ -507,7 +570,7 @@ fn is_done(histories: &Histories, migration: &Migration) -> bool {
 }
 
 /// A document write is atomic only where the server has transactions.
-fn with_commit(step: &Step, servers: &Servers) -> Step {
+pub(in crate::core) fn with_commit(step: &Step, servers: &Servers) -> Step {
     let mut step = step.clone();
     if step.store() == StoreName::Mongo && !servers.mongo_transactions() {
         step.commit = Commit::Journaled;
@@ -515,10 +578,31 @@ fn with_commit(step: &Step, servers: &Servers) -> Step {
     step
 }
 
-fn check_step(step: &Step, migration: &Migration, servers: &Servers) -> Result<(), PlanError> {
-    if !servers.has(step.store()) {
-        return Err(PlanError::NoStore { folder: migration.folder.clone(), store: step.store() });
+/// A step in doubt, as what settles it; `None` when it cannot be in doubt. A
+/// document write that is was started when the server had no transactions yet.
+fn in_doubt(mut step: Step) -> Option<Step> {
+    match (step.commit, step.store()) {
+        (Commit::Atomic, StoreName::Postgres) => return None,
+        (Commit::Atomic, StoreName::Mongo) => step.commit = Commit::Journaled,
+        (Commit::Journaled, StoreName::Postgres | StoreName::Mongo) => {}
     }
+    Some(step)
+}
+
+/// A part for a store that is not configured. This comes before everything that
+/// looks into the histories: that of such a store was not read, and every step in
+/// it would seem to be lost.
+fn check_stores(known: &Known<'_>) -> Result<(), PlanError> {
+    for migration in known.set {
+        let mut stores = migration.steps.iter().map(Step::store);
+        if let Some(store) = stores.find(|store| !known.servers.has(*store)) {
+            return Err(PlanError::NoStore { folder: migration.folder.clone(), store });
+        }
+    }
+    Ok(())
+}
+
+fn check_step(step: &Step) -> Result<(), PlanError> {
     match &step.body {
         Body::Mongo(body) if body.kind == MongoKind::DropDatabase => {
             Err(PlanError::DropsHistory { file: step.file.clone(), line: step.line })
@@ -540,13 +624,16 @@ fn is_ahead(set: &MigrationSet, version: Version) -> bool {
     set.get(version).is_none() && set.newest().is_none_or(|newest| version > newest)
 }
 
-/// The checksum of the folder that was accepted as what had been applied.
+/// The checksum of the folder that was accepted as what had been applied, in this
+/// life: with what was reverted goes what was said about it.
 fn accepted(histories: &Histories, version: Version) -> Option<Checksum> {
+    let live = forward(histories, version).filter(|(.., state)| is_live(state));
+    let rank = live.map(|(.., state)| state.rank).max()?;
     let id = StepId { version, name: StepName::Accepted };
     StoreName::BOTH
         .into_iter()
         .filter_map(|store| histories.of(store).step(&id))
-        .filter(|state| is_live(state))
+        .filter(|state| is_live(state) && state.rank >= rank)
         .max_by_key(|state| state.attempt)
         .map(|state| state.migration_checksum)
 }
@@ -626,7 +713,6 @@ fn check_order(
     out_of_order: OutOfOrder,
 ) -> Result<(), PlanError> {
     let Known { set, .. } = *known;
-    let Some(newest) = lives.iter().map(|life| life.version).max() else { return Ok(()) };
     if out_of_order == OutOfOrder::Allow {
         return Ok(());
     }
@@ -638,6 +724,10 @@ fn check_order(
     if !missing.is_empty() {
         return Err(PlanError::Missing(missing));
     }
+    // What is on its way back is as good as gone: it is reverted before anything
+    // is applied.
+    let there = lives.iter().filter(|life| !life.reverting);
+    let Some(newest) = there.map(|life| life.version).max() else { return Ok(()) };
     let live: BTreeSet<Version> = lives.iter().map(|life| life.version).collect();
     let late: Vec<Version> = set
         .iter()
@@ -657,48 +747,43 @@ fn check_gaps(known: &Known<'_>, lives: &[Life]) -> Result<(), PlanError> {
     let Known { set, histories, .. } = *known;
     // The first step that is not done, and where.
     let mut open: Option<(StepId, StoreName)> = None;
-    let live: BTreeSet<Version> = lives.iter().map(|life| life.version).collect();
-    // A sealed migration of which no step is left lost all of them.
-    let lost = set.iter().filter(|migration| {
-        !live.contains(&migration.version) && is_sealed(histories, migration.version)
-    });
-    for migration in lost {
-        let row = histories.row(migration.version).expect("a sealed migration has a row");
-        if let Some(step) = migration.steps.first() {
-            return Err(PlanError::Gap {
-                open: StepId { version: migration.version, name: step.name.clone() },
-                store: step.store(),
-                evidence: format!("its row in migration_history says `{}`", row.status),
-            });
-        }
+    if let Some((row, step)) = lost(known).next() {
+        return Err(gone(row, step));
     }
+    let later = |(first, place): (StepId, StoreName), id: &StepId, store: StoreName| {
+        let evidence = format!("the later step {id} is recorded in {}", store.title());
+        PlanError::Gap { open: first, store: place, evidence }
+    };
     for life in lives {
-        let Some(migration) = set.get(life.version) else { continue };
-        if is_done(histories, migration) {
+        check_torn_revert(histories, life.version)?;
+        let Some(migration) = set.get(life.version) else {
+            let step = forward(histories, life.version).find(|(.., state)| is_live(state));
+            match (open, step) {
+                (Some(first), Some((store, name, _))) => {
+                    let id = StepId { version: life.version, name: name.clone() };
+                    return Err(later(first, &id, store));
+                }
+                (open_before, _) => open = open_before,
+            }
+            continue;
+        };
+        if life.reverting {
+            open = open.or_else(|| first_step(migration));
             continue;
         }
-        if life.reverting {
-            check_torn_revert(histories, migration)?;
-            open = open.or_else(|| first_step(migration));
+        if is_done(histories, migration) {
             continue;
         }
         for step in &migration.steps {
             let id = StepId { version: life.version, name: step.name.clone() };
             let status =
                 histories.of(step.store()).step(&id).map(StepState::status).unwrap_or_default();
-            match (status, &open) {
-                (Status::Applied | Status::InDoubt | Status::Reverting, Some((first, store))) => {
-                    return Err(PlanError::Gap {
-                        open: first.clone(),
-                        store: *store,
-                        evidence: format!(
-                            "the later step {id} is recorded in {}",
-                            step.store().title()
-                        ),
-                    });
+            match (status, open.take()) {
+                (Status::Applied | Status::InDoubt | Status::Reverting, Some(first)) => {
+                    return Err(later(first, &id, step.store()));
                 }
                 (Status::Applied | Status::Reverting, None) => {}
-                (Status::Pending, None) if is_sealed(histories, life.version) => {
+                (Status::InDoubt | Status::Pending, None) if is_sealed(histories, life.version) => {
                     return Err(PlanError::Gap {
                         open: id,
                         store: step.store(),
@@ -706,7 +791,7 @@ fn check_gaps(known: &Known<'_>, lives: &[Life]) -> Result<(), PlanError> {
                     });
                 }
                 (Status::InDoubt | Status::Pending, None) => open = Some((id, step.store())),
-                (Status::Pending, Some(_)) => {}
+                (Status::Pending, Some(first)) => open = Some(first),
             }
         }
     }
@@ -720,16 +805,19 @@ fn first_step(migration: &Migration) -> Option<(StepId, StoreName)> {
 
 /// One store has reverted its part, and the other does not even know that it
 /// was going to: see [`Event::Reverting`].
-fn check_torn_revert(histories: &Histories, migration: &Migration) -> Result<(), PlanError> {
-    let version = migration.version;
+fn check_torn_revert(histories: &Histories, version: Version) -> Result<(), PlanError> {
     let reverted = forward(histories, version)
-        .find(|(_, _, state)| state.events.contains(&Event::Reverting) && !is_live(state));
+        .filter(|(_, _, state)| state.events.contains(&Event::Reverting) && !is_live(state))
+        .max_by_key(|(_, _, state)| state.rank);
     let unaware = forward(histories, version)
-        .find(|(_, _, state)| is_live(state) && !state.events.contains(&Event::Reverting));
+        .filter(|(_, _, state)| is_live(state) && !state.events.contains(&Event::Reverting))
+        .min_by_key(|(_, _, state)| state.rank);
     match (reverted, unaware) {
-        (Some((_, gone, before)), Some((store, name, after)))
-            if before.attempt >= after.attempt =>
-        {
+        // What is applied after a revert has a rank above it.
+        (Some((_, gone, before)), Some((store, name, after))) if before.rank >= after.rank => {
+            let undo =
+                StepName::Script { phase: Phase::Up, direction: Direction::Down, store, index: 1 };
+            let name = if matches!(name, StepName::Script { .. }) { &undo } else { name };
             Err(PlanError::Gap {
                 open: StepId { version, name: name.clone() },
                 store,
@@ -744,85 +832,148 @@ fn plan_down(known: &Known<'_>, down: &Down) -> Result<Plan, PlanError> {
     let Known { histories, set, .. } = *known;
     let lives = lives(histories);
     let targets = down_targets(histories, &lives, down)?;
+    check_not_lost(known, &targets)?;
     for target in &targets {
-        check_reversible(known, target)?;
+        if let Target::Life(life) = target {
+            check_reversible(known, life)?;
+            check_torn_revert(histories, life.version)?;
+        }
     }
     let mut plan = Plan {
         ahead: lives.iter().map(|life| life.version).filter(|v| is_ahead(set, *v)).collect(),
         ..Plan::default()
     };
+    let mut rest = leftovers(histories, &lives);
     for target in targets {
-        if let Some(migration) = set.get(target.version) {
-            check_torn_revert(histories, migration)?;
-        }
-        let (work, again) = revert(known, target.version)?;
-        plan.work.push(work);
-        if again {
-            plan.then_plan_again = true;
-            break;
+        match target {
+            Target::Leftover(row) => {
+                rest.retain(|other| other.version != row.version);
+                plan.work.push(remove(row));
+            }
+            Target::Life(life) => {
+                let (work, again) = revert(known, life.version)?;
+                plan.work.push(work);
+                if again {
+                    plan.then_plan_again = true;
+                    return Ok(plan);
+                }
+            }
         }
     }
-    if !plan.then_plan_again {
-        plan.work.extend(stale_rows(known, &lives));
-    }
+    plan.work.extend(rest.into_iter().map(remove));
     Ok(plan)
 }
 
-/// Rows that outlived their migration, because a run died between its last
-/// record and them.
-fn stale_rows(known: &Known<'_>, lives: &[Life]) -> Vec<Work> {
-    let Known { histories, .. } = *known;
-    let live: BTreeSet<Version> = lives.iter().map(|life| life.version).collect();
+/// What `down` counts.
+#[derive(Clone, Copy, Debug)]
+enum Target<'a> {
+    /// A migration that has a live step in some store.
+    Life(&'a Life),
+    /// A row that outlived its migration, because a run died between the last
+    /// record and the row, or because nothing turned out to be there of the step
+    /// that was in doubt. It counts: the same command again must not reach for
+    /// the migration below.
+    Leftover(&'a Row),
+}
+
+impl Target<'_> {
+    fn rank(&self) -> (u32, Version) {
+        match self {
+            Target::Life(life) => (life.rank, life.version),
+            Target::Leftover(row) => (row.rank, row.version),
+        }
+    }
+}
+
+/// The rows of migrations of which nothing is left, by version.
+fn leftovers<'a>(histories: &'a Histories, lives: &[Life]) -> Vec<&'a Row> {
     let rows = StoreName::BOTH.into_iter().flat_map(|store| histories.of(store).rows());
-    let stale: BTreeMap<Version, _> = rows
-        .filter(|row| row.status == RowStatus::Running && !live.contains(&row.version))
-        .filter(|row| histories.versions().contains(&row.version))
-        .map(|row| (row.version, row))
-        .collect();
-    stale
-        .into_values()
-        .map(|row| Work {
-            version: row.version,
-            folder: row.migration_name.clone(),
-            description: row.description.clone(),
-            direction: Direction::Down,
-            checksum: row.checksum,
-            rank: row.rank,
-            rollback: Rollback::default(),
-            row: Some(row.clone()),
-            actions: vec![Action::Unseal],
-        })
+    let versions: BTreeSet<Version> = rows.map(|row| row.version).collect();
+    versions
+        .into_iter()
+        .filter(|version| lives.iter().all(|life| life.version != *version))
+        .filter(|version| !is_sealed(histories, *version))
+        .filter_map(|version| histories.row(version))
         .collect()
+}
+
+fn remove(row: &Row) -> Work {
+    Work {
+        version: row.version,
+        folder: row.migration_name.clone(),
+        description: row.description.clone(),
+        direction: Direction::Down,
+        checksum: row.checksum,
+        rank: row.rank,
+        rollback: Rollback::default(),
+        row: Some(row.clone()),
+        actions: vec![Action::Unseal],
+    }
+}
+
+/// A migration that one store has lost would be passed over, and another one
+/// reverted in its place.
+fn check_not_lost(known: &Known<'_>, targets: &[Target<'_>]) -> Result<(), PlanError> {
+    let Some(lowest) = targets.iter().map(Target::rank).min() else { return Ok(()) };
+    let above = |row: &Row| (row.rank, row.version) > lowest;
+    match lost(known).find(|(row, _)| above(row)) {
+        Some((row, step)) => Err(gone(row, step)),
+        None => Ok(()),
+    }
+}
+
+/// The sealed migrations of which no step is left, with their first step.
+fn lost<'a>(known: &Known<'a>) -> impl Iterator<Item = (&'a Row, &'a Step)> {
+    let Known { set, histories, .. } = *known;
+    set.iter()
+        .filter(|migration| is_sealed(histories, migration.version))
+        .filter(|migration| !forward(histories, migration.version).any(|(.., it)| is_live(it)))
+        .filter_map(|migration| Some((histories.row(migration.version)?, migration.steps.first()?)))
+}
+
+fn gone(row: &Row, step: &Step) -> PlanError {
+    PlanError::Gap {
+        open: StepId { version: row.version, name: step.name.clone() },
+        store: step.store(),
+        evidence: format!("its row in migration_history says `{}`", row.status),
+    }
 }
 
 /// What `down` would revert, newest applied first.
 fn down_targets<'a>(
-    histories: &Histories,
+    histories: &'a Histories,
     lives: &'a [Life],
     down: &Down,
-) -> Result<Vec<&'a Life>, PlanError> {
-    let newest_first = lives.iter().rev();
-    let of_row = |life: &&Life, belongs: &dyn Fn(&Row) -> bool| {
-        histories.row(life.version).is_some_and(belongs)
+) -> Result<Vec<Target<'a>>, PlanError> {
+    let mut all: Vec<Target<'a>> = lives.iter().map(Target::Life).collect();
+    all.extend(leftovers(histories, lives).into_iter().map(Target::Leftover));
+    all.sort_by_key(|target| std::cmp::Reverse(target.rank()));
+    let row = |target: &Target<'a>| match target {
+        Target::Life(life) => histories.row(life.version),
+        Target::Leftover(row) => Some(*row),
     };
+    let newest_first = all.iter().copied();
     Ok(match down {
         Down::Steps(steps) => newest_first.take(*steps).collect(),
-        Down::To(Version(0)) => newest_first.collect(),
         Down::To(to) => {
             let stays = lives.iter().find(|life| life.version == *to);
-            let stays = stays.ok_or(PlanError::NotApplied(*to))?;
-            newest_first.take_while(|life| life.version != stays.version).collect()
+            // 0 is the beginning, unless a migration is called so.
+            if *to != Version(0) && stays.is_none() {
+                return Err(PlanError::NotApplied(*to));
+            }
+            let end = stays.map_or((0, Version(0)), |life| (life.rank, life.version));
+            newest_first.take_while(|target| stays.is_none() || target.rank() > end).collect()
         }
         Down::LastRun => {
-            let newest = lives.last().and_then(|life| histories.row(life.version));
-            let run = newest.map(|row| row.run_id.clone()).unwrap_or_default();
-            newest_first.take_while(|life| of_row(life, &|row| row.run_id == run)).collect()
+            let newest = all.first().and_then(row);
+            let is_of_run = |of: &Row| newest.is_some_and(|newest| of.run_id == newest.run_id);
+            newest_first.take_while(|target| row(target).is_some_and(is_of_run)).collect()
         }
         Down::Release(release) => {
-            let of_release = |row: &Row| row.release.as_ref() == Some(release);
-            let targets: Vec<&Life> =
-                newest_first.clone().take_while(|life| of_row(life, &of_release)).collect();
-            if targets.is_empty() && !lives.is_empty() {
+            let is_of_release = |of: &Row| of.release.as_ref() == Some(release);
+            let targets: Vec<Target<'a>> =
+                newest_first.take_while(|target| row(target).is_some_and(is_of_release)).collect();
+            if targets.is_empty() && !all.is_empty() {
                 return Err(PlanError::UnknownRelease(release.clone()));
             }
             targets
@@ -872,6 +1023,12 @@ fn check_reversible(known: &Known<'_>, life: &Life) -> Result<(), PlanError> {
     }
     let steps = down_steps(known, version, &rollback)?;
     for store in StoreName::BOTH {
+        // The history of a store that is not configured was not read.
+        let file = known.set.get(version).map_or(&[][..], |migration| &migration.steps);
+        let has_part = steps.iter().chain(file).any(|step| step.store() == store);
+        if has_part && !known.servers.has(store) {
+            return Err(PlanError::NoStore { folder, store });
+        }
         let live = forward(known.histories, version)
             .any(|(place, _, state)| place == store && is_live(state));
         if live && !steps.iter().any(|step| step.store() == store) {
@@ -882,15 +1039,15 @@ fn check_reversible(known: &Known<'_>, life: &Life) -> Result<(), PlanError> {
             let reason = format!("it has no {file}");
             return Err(PlanError::Irreversible { folder, reason });
         }
-        if live && !known.servers.has(store) {
-            return Err(PlanError::NoStore { folder, store });
-        }
     }
     Ok(())
 }
 
 /// What reverts a migration, and whether to plan again after it.
-fn revert(known: &Known<'_>, version: Version) -> Result<(Work, bool), PlanError> {
+pub(in crate::core) fn revert(
+    known: &Known<'_>,
+    version: Version,
+) -> Result<(Work, bool), PlanError> {
     let Known { histories, set, servers, .. } = *known;
     let rollback = rollback_of(known, version)?;
     let checksum = forward(histories, version)
@@ -920,7 +1077,8 @@ fn revert(known: &Known<'_>, version: Version) -> Result<(Work, bool), PlanError
                 .find(|step| step.name == *name && step.checksum == state.checksum)
         });
         if let (Status::InDoubt, Some(step)) = (state.status(), step) {
-            let step = with_commit(step, servers);
+            let id = StepId { version, name: step.name.clone() };
+            let step = in_doubt(with_commit(step, servers)).ok_or(PlanError::Torn(id))?;
             work.actions.push(Action::Abandon(Attempt { step, attempt: state.attempt }));
         }
     }
@@ -928,8 +1086,9 @@ fn revert(known: &Known<'_>, version: Version) -> Result<(Work, bool), PlanError
         return Ok((work, true));
     }
 
-    let attempt = attempt_max(histories, version);
     let down = down_steps(known, version, &rollback)?;
+    // All of this life are above all of the life before, whatever way they go.
+    let attempt = forward(histories, version).map(|(_, _, state)| state.attempt).max().unwrap_or(1);
     let order = rollback.stores();
     let live_in = |store: StoreName| -> Vec<(StepName, StepState)> {
         forward(histories, version)
@@ -953,15 +1112,19 @@ fn revert(known: &Known<'_>, version: Version) -> Result<(Work, bool), PlanError
         }
         for step in down.iter().filter(|step| step.store() == store) {
             let id = StepId { version, name: step.name.clone() };
-            let step = Attempt { step: with_commit(step, servers), attempt };
-            let state = histories.of(store).step(&id).filter(|state| state.attempt == attempt);
-            match state.map(StepState::status) {
-                None | Some(Status::Pending) => work.actions.push(Action::Run(step)),
-                Some(Status::InDoubt) if step.step.commit == Commit::Atomic => {
-                    return Err(PlanError::Torn(id));
+            let step = with_commit(step, servers);
+            // An older life has been reverted before, by steps of these names.
+            let state = histories.of(store).step(&id).filter(|state| state.attempt >= attempt);
+            match state.map(|state| (state.status(), state.attempt)) {
+                None => work.actions.push(Action::Run(Attempt { step, attempt })),
+                Some((Status::Pending, own)) => {
+                    work.actions.push(Action::Run(Attempt { step, attempt: own + 1 }));
                 }
-                Some(Status::InDoubt) => work.actions.push(Action::Settle(step)),
-                Some(Status::Applied | Status::Reverting) => {}
+                Some((Status::InDoubt, own)) => {
+                    let step = in_doubt(step).ok_or(PlanError::Torn(id))?;
+                    work.actions.push(Action::Settle(Attempt { step, attempt: own }));
+                }
+                Some((Status::Applied | Status::Reverting, _)) => {}
             }
         }
         work.actions.push(Action::Close(store, live));

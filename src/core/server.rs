@@ -74,14 +74,14 @@ impl Servers {
         if let (Some(least), Some(server)) = (requires.postgres, &self.postgres)
             && major_minor(&server.version) < least
         {
-            let required = format!("Postgres >= {}.{}", least.0, least.1);
+            let required = format!("Postgres >= {}", least_text(least));
             return Some((required, format!("Postgres {}", server.version)));
         }
         let server = self.mongo.as_ref()?;
         if let Some(least) = requires.mongo
             && major_minor(&server.version) < least
         {
-            let required = format!("MongoDB >= {}.{}", least.0, least.1);
+            let required = format!("MongoDB >= {}", least_text(least));
             return Some((required, format!("MongoDB {}", server.version)));
         }
         if requires.replica_set && server.topology == Topology::Standalone {
@@ -89,6 +89,14 @@ impl Servers {
             return Some((required, "a standalone server, which has no transactions".to_owned()));
         }
         None
+    }
+}
+
+/// `(14, 0)` is `14`, as people write it.
+fn least_text((major, minor): (u32, u32)) -> String {
+    match minor {
+        0 => major.to_string(),
+        minor => format!("{major}.{minor}"),
     }
 }
 
@@ -107,7 +115,7 @@ mod tests {
     #[test]
     fn versions_compare_as_numbers() {
         assert!(major_minor("9.6.1") < major_minor("15.2 (Debian 15.2-1)"));
-        assert_eq!(major_minor("16beta1"), (16, 1));
+        assert_eq!(major_minor("16beta1"), (16, 0));
         assert_eq!(major_minor("6.0.5"), (6, 0));
     }
 }

@@ -6,6 +6,7 @@
 
 use crate::core::checksum::Checksum;
 use crate::core::id::{Direction, Phase, StepName, StoreName};
+use crate::core::one_line::one_line;
 use std::fmt;
 use std::time::Duration;
 
@@ -65,11 +66,6 @@ impl Step {
     pub fn direction(&self) -> Direction {
         self.name.direction()
     }
-}
-
-/// A text with its white space folded.
-fn one_line(text: &str) -> String {
-    text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 /// How the effect of a step and its record reach the store.

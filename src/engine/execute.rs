@@ -9,7 +9,7 @@ use crate::core::history::{Entry, Event, Record, Row, RowStatus, StepState, Time
 use crate::core::id::{Direction, StepId, StepName, StoreName, Version};
 use crate::core::notice::{Notice, Notices};
 use crate::core::plan::{Action, Attempt, Plan, Work};
-use crate::core::step::{Body, Commit, Step};
+use crate::core::step::{Body, Commit, MongoKind, SqlKind, Step};
 use crate::engine::lock::Locked;
 use crate::engine::{Clock, Stop, StopReason};
 use crate::store::{Fate, Holds, Run, StepRef, Store, StoreError};
@@ -92,10 +92,26 @@ where
     P: Store<Step = crate::core::step::PgStep>,
     M: Store<Step = crate::core::step::MongoStep>,
 {
-    let mut executor =
-        Executor { locked, context, behind: Behind::default(), finished: Vec::new() };
+    let mut executor = Executor {
+        locked,
+        context,
+        behind: Behind::default(),
+        in_doubt: false,
+        finished: Vec::new(),
+    };
+    let mut before = Direction::Up;
     for work in &plan.work {
-        if let Err((cause, step)) = executor.work(work).await {
+        let done = match (std::mem::replace(&mut before, work.direction), work.direction) {
+            // That it is reverted is known in both stores before it is applied again
+            // in either: attempts of the two are counted together.
+            (Direction::Down, Direction::Up) => executor.flush().await,
+            _ => Ok(()),
+        };
+        let done = match done {
+            Ok(()) => executor.work(work).await,
+            Err(error) => Err((error.into(), None)),
+        };
+        if let Err((cause, step)) = done {
             // Seals of what is finished are worth a try; the next plan writes
             // them if it fails.
             let _ = executor.flush().await;
@@ -145,6 +161,8 @@ struct Executor<'a, 'b, 'c, P, M> {
     locked: &'a mut Locked<'b, P, M>,
     context: Context<'c>,
     behind: Behind,
+    /// A step is recorded as started, and not what became of it.
+    in_doubt: bool,
     finished: Vec<Version>,
 }
 
@@ -165,6 +183,9 @@ where
             for store in self.locked.stores.configured() {
                 self.behind.push_row(store, &row, work);
             }
+            if work.direction == Direction::Down {
+                self.break_seals(work).await.map_err(|error| (error.into(), None))?;
+            }
         }
         let mut progress = work.row.is_some();
         for action in &work.actions {
@@ -175,9 +196,11 @@ where
                 _ => None,
             };
             match self.act(work, action, begun).await {
-                Ok(()) => progress |= step.is_some(),
+                Ok(()) => progress = true,
                 Err(cause) => {
-                    if !progress {
+                    if progress {
+                        self.note_time(work, begun);
+                    } else {
                         self.forget_row(work, &cause, step.as_ref());
                     }
                     return Err((cause, step));
@@ -194,25 +217,53 @@ where
         Ok(())
     }
 
+    /// The row of a migration that goes on in another run keeps what this one
+    /// spent on it.
+    fn note_time(&mut self, work: &Work, begun: Timestamp) {
+        let now = self.context.clock.now();
+        let spent = u64::try_from(now.0 - begun.0).unwrap_or(0);
+        let row = self.row(work, begun, None);
+        let row = Row { execution_time_ms: row.execution_time_ms + spent, ..row };
+        for store in self.locked.stores.configured() {
+            self.behind.push_row(store, &row, work);
+        }
+    }
+
+    /// Before anything of a migration is reverted, no store says that all of it is
+    /// done: where nothing announces it, because nothing is to be reverted there,
+    /// the row is written for itself.
+    async fn break_seals(&mut self, work: &Work) -> Result<(), StoreError> {
+        for store in self.locked.stores.configured() {
+            let row = self.locked.histories.of(store).row(work.version);
+            let sealed = row.is_some_and(|row| row.status != RowStatus::Running);
+            let announced =
+                |action: &Action| matches!(action, Action::Intend(at, _) if *at == store);
+            if sealed && !work.actions.iter().any(announced) {
+                self.append(store, Vec::new()).await?;
+            }
+        }
+        Ok(())
+    }
+
     /// A migration that failed at its first step, without a trace, has no row.
     fn forget_row(&mut self, work: &Work, cause: &Cause, step: Option<&Step>) {
+        for store in self.locked.stores.configured() {
+            self.behind.of(store).retain(
+                |entry| !matches!(entry, Entry::Row(row, _) if row.version == work.version),
+            );
+        }
         let undone = match cause {
             Cause::Store(error) => error.fate == Fate::Refused,
             Cause::Obstacle(_) | Cause::Stopped(_) => true,
             Cause::Ask => false,
         };
-        if !undone {
-            return;
-        }
-        for store in self.locked.stores.configured() {
-            let entries = self.behind.of(store);
-            entries.retain(
-                |entry| !matches!(entry, Entry::Row(row, _) if row.version == work.version),
-            );
-            // It was written with the announcement of a journaled step.
-            if step.is_some_and(|step| step.store() == store && step.commit == Commit::Journaled) {
-                entries.push(Entry::RowGone(work.version));
-            }
+        // It was written with the announcement of a journaled step.
+        if let Some(step) = step
+            && step.commit == Commit::Journaled
+            && undone
+            && !self.in_doubt
+        {
+            self.behind.of(step.store()).push(Entry::RowGone(work.version));
         }
     }
 
@@ -301,23 +352,22 @@ where
                     return Err(Cause::Obstacle(obstacle));
                 }
                 self.append(store, vec![record(work, attempt, Event::Started)]).await?;
-                self.perform(work, attempt).await
+                self.in_doubt = true;
+                self.perform(work, attempt, Sent::Never).await
             }
         }
     }
 
     /// A step in doubt, on the way up or in the middle of a down script.
     async fn settle(&mut self, work: &Work, attempt: &Attempt) -> Result<(), Cause> {
+        self.in_doubt = true;
         let step = step_ref(&attempt.step);
         match self.locked.stores.holds(step).await? {
             Holds::Ask => Err(Cause::Ask),
-            Holds::Yes => {
-                let applied = record(work, attempt, Event::Applied);
-                Ok(self.append(attempt.step.store(), vec![applied]).await?)
-            }
+            Holds::Yes => Ok(self.resolve(work, attempt, Event::Applied).await?),
             Holds::No => {
                 self.locked.stores.clear(step).await?;
-                self.perform(work, attempt).await
+                self.perform(work, attempt, Sent::Perhaps).await
             }
         }
     }
@@ -328,35 +378,75 @@ where
         let event = match self.locked.stores.holds(step).await? {
             Holds::Ask => return Err(Cause::Ask),
             Holds::Yes => Event::Applied,
-            Holds::No => {
-                self.locked.stores.clear(step).await?;
-                Event::Reverted
-            }
+            Holds::No => match self.clear(step).await? {
+                Left::All => Event::Applied,
+                Left::Nothing => Event::Reverted,
+                // Its down script shall find out: from here on there is only the way
+                // back.
+                Left::NobodyKnows => Event::Reverting,
+            },
         };
         Ok(self.append(attempt.step.store(), vec![record(work, attempt, event)]).await?)
     }
 
     /// The effect of a journaled step that is announced, and its record. When
-    /// the server refuses it, nothing of it is left and it is no longer in doubt.
-    async fn perform(&mut self, work: &Work, attempt: &Attempt) -> Result<(), Cause> {
-        let store = attempt.step.store();
+    /// the server refuses it and nothing of it is left, it is no longer in doubt.
+    async fn perform(&mut self, work: &Work, attempt: &Attempt, sent: Sent) -> Result<(), Cause> {
         let step = step_ref(&attempt.step);
         if let Err(error) = self.locked.stores.perform(step).await {
-            if error.fate == Fate::Refused && self.locked.stores.clear(step).await.is_ok() {
-                // If this is not recorded, the step stays in doubt and is
-                // settled by the next run; the first error is the one to show.
-                let _ = self.append(store, vec![record(work, attempt, Event::Reverted)]).await;
+            if error.fate != Fate::Refused {
+                return Err(error.into());
             }
-            return Err(error.into());
+            match (self.clear(step).await, sent) {
+                // It was refused because it is there: a statement that a killed run
+                // had sent came first, or the rest of it was all that was missing.
+                (Ok(Left::All), _) => {}
+                (Ok(Left::Nothing), _) | (Ok(Left::NobodyKnows), Sent::Never) => {
+                    // If this is not recorded, the step stays in doubt and is
+                    // settled by the next run; the first error is the one to show.
+                    let _ = self.resolve(work, attempt, Event::Reverted).await;
+                    return Err(error.into());
+                }
+                (Ok(Left::NobodyKnows), Sent::Perhaps) | (Err(_), _) => return Err(error.into()),
+            }
         }
-        Ok(self.append(store, vec![record(work, attempt, Event::Applied)]).await?)
+        Ok(self.resolve(work, attempt, Event::Applied).await?)
+    }
+
+    /// Records what became of a step in doubt.
+    async fn resolve(
+        &mut self,
+        work: &Work,
+        attempt: &Attempt,
+        event: Event,
+    ) -> Result<(), StoreError> {
+        self.append(attempt.step.store(), vec![record(work, attempt, event)]).await?;
+        self.in_doubt = false;
+        Ok(())
+    }
+
+    /// Removes what is left of a step that did not come to its end, or, where it
+    /// cannot be taken back, brings it there.
+    async fn clear(&mut self, step: StepRef<'_>) -> Result<Left, StoreError> {
+        self.locked.stores.clear(step).await?;
+        Ok(match self.locked.stores.holds(step).await? {
+            Holds::Yes => Left::All,
+            Holds::No if is_seen(step) => Left::Nothing,
+            Holds::No | Holds::Ask => Left::NobodyKnows,
+        })
     }
 
     /// Writes entries now, after those that wait.
     async fn append(&mut self, store: StoreName, entries: Vec<Entry>) -> Result<(), StoreError> {
         let mut all = std::mem::take(self.behind.of(store));
+        let waiting = all.len();
         all.extend(entries);
-        self.locked.stores.append(store, &all).await
+        let done = self.locked.stores.append(store, &all).await;
+        if done.is_err() {
+            all.truncate(waiting);
+            *self.behind.of(store) = all;
+        }
+        done
     }
 
     async fn flush_if_long(&mut self, store: StoreName) -> Result<(), StoreError> {
@@ -430,12 +520,63 @@ where
             {
                 before.clone()
             }
+            // On the way down it still tells who applied it, and as what: by that
+            // the same command finds it again if it has to be repeated.
+            Some(before) if work.direction == Direction::Down => {
+                Row { status: RowStatus::Running, finished_at: None, ..before.clone() }
+            }
             Some(before) => Row {
                 executed_at: before.executed_at,
                 execution_time_ms: before.execution_time_ms + spent,
                 ..row
             },
         }
+    }
+}
+
+/// Whether the statement of a journaled step was sent before, by a run that did
+/// not learn what became of it.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Sent {
+    Never,
+    Perhaps,
+}
+
+/// What is left of a step after it was cleared.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Left {
+    /// All of it: it has happened.
+    All,
+    /// Nothing: it has not.
+    Nothing,
+    NobodyKnows,
+}
+
+/// Whether a store that says no means that nothing of the step is there, once it
+/// is cleared. Where doing it again is harmless, no also means "do it again".
+fn is_seen(step: StepRef<'_>) -> bool {
+    match step {
+        StepRef::Postgres(step) => step.statements.iter().all(|statement| match statement.kind {
+            SqlKind::CreateIndexConcurrently { .. }
+            | SqlKind::DropIndexConcurrently { .. }
+            | SqlKind::ReindexConcurrently { .. }
+            | SqlKind::DetachConcurrently { .. } => true,
+            SqlKind::Transactional | SqlKind::AloneRepeatable | SqlKind::AloneOnce => false,
+        }),
+        StepRef::Mongo(step) => match step.kind {
+            MongoKind::CreateCollection
+            | MongoKind::CreateView
+            | MongoKind::DropIndexes
+            | MongoKind::Drop
+            | MongoKind::Rename
+            | MongoKind::Nothing => true,
+            MongoKind::Write(_)
+            | MongoKind::CollMod
+            | MongoKind::CreateIndexes
+            | MongoKind::Output(_)
+            | MongoKind::DropDatabase
+            | MongoKind::Other => false,
+        },
     }
 }
 

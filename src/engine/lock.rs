@@ -1,21 +1,25 @@
 //! The lock: a lease in each store, Postgres first, held for the length of a
 //! scope and given back on every way out of it.
 
-use crate::core::history::{Histories, History, LeaseSeen};
+use crate::core::history::{Histories, History, LeaseSeen, Snapshot};
 use crate::core::id::StoreName;
 use crate::core::notice::{Notice, Notices};
 use crate::core::step::{MongoStep, PgStep};
 use crate::engine::{Stop, StopReason};
-use crate::store::{Fate, Heart, Holder, Lease, Outcome, Run, Store, StoreError, Stores};
+use crate::failpoint;
+use crate::store::{
+    Fate, Heart, Holder, Lease, Outcome, Run, Store, StoreError, Stores, lease_term,
+};
 use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 
-/// A lease lasts this long unless it is renewed.
-pub const LEASE_TERM: Duration = Duration::from_secs(30);
-
 /// A lease is renewed this often: five chances before it runs out.
 pub const HEARTBEAT: Duration = Duration::from_secs(5);
+
+fn heartbeat() -> Duration {
+    failpoint::heartbeat().unwrap_or(HEARTBEAT)
+}
 
 /// Waiters ask again after this long at most; the real pause is a random part of
 /// it, so that many waiters do not ask at once.
@@ -28,8 +32,6 @@ pub struct Locked<'a, P, M> {
     pub stores: &'a mut Stores<P, M>,
     /// Their histories, read after the lease was ours.
     pub histories: Histories,
-    /// Runs whose lease had run out: their statements may still be running.
-    pub died: Vec<(StoreName, String)>,
 }
 
 /// Why the lock was not to be had, or was lost.
@@ -120,13 +122,13 @@ where
     let postgres = async {
         match postgres {
             Some(store) => store.read().await,
-            None => Ok(Default::default()),
+            None => Ok(Snapshot::default()),
         }
     };
     let mongo = async {
         match mongo {
             Some(store) => store.read().await,
-            None => Ok(Default::default()),
+            None => Ok(Snapshot::default()),
         }
     };
     let (postgres, mongo) = futures_util::future::try_join(postgres, mongo).await?;
@@ -172,6 +174,17 @@ pub struct Waiting<'a> {
     pub notices: &'a mut dyn Notices,
     /// Stops the waiting.
     pub stop: &'a Stop,
+    /// Whether the two databases must belong together.
+    pub pairing: Pairing,
+}
+
+/// Whether the two databases must belong together.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Pairing {
+    /// They must.
+    Check,
+    /// They are about to be made a pair.
+    Ignore,
 }
 
 /// Runs `work` with our lease in both stores, and gives the leases back in
@@ -196,16 +209,18 @@ where
     M: Store<Step = MongoStep>,
     E: From<LockError>,
 {
-    let Waiting { limit, notices, stop } = waiting;
+    let Waiting { limit, notices, stop, pairing } = waiting;
     let began = Instant::now();
     let mut told: Option<String> = None;
     let died = loop {
         let now = read(stores).await.map_err(LockError::from)?;
-        check_pair(stores, &now).map_err(LockError::from)?;
+        if pairing == Pairing::Check {
+            check_pair(stores, &now).map_err(LockError::from)?;
+        }
         if !still(stores, &now).await? {
             return Ok(None);
         }
-        let (store, holder, left) = match take(stores, run, &now).await? {
+        let (store, holder, left) = match take(stores, run, &now, pairing).await? {
             Taken::Ours(died) => break died,
             Taken::Held(store, holder, left) => (store, holder, left),
         };
@@ -237,16 +252,33 @@ where
             return Err(error);
         }
     };
+    let mut lost = None;
     let result = async {
+        for (store, run) in died {
+            notices.notice(Notice::Remark(format!(
+                "run {run} died while it held the lease in {}; going on from what it recorded",
+                store.title()
+            )));
+        }
+        for line in evict(stores).await.map_err(LockError::from)? {
+            notices.notice(Notice::Remark(line));
+        }
         let now = read(stores).await.map_err(LockError::from)?;
-        let mut locked = Locked { stores: &mut *stores, histories: now.histories, died };
+        let mut locked = Locked { stores: &mut *stores, histories: now.histories };
         tokio::select! {
             result = work(&mut locked, &mut *notices) => result,
-            error = lost_lease(&mut lost_seen) => Err(error.into()),
+            error = lost_lease(&mut lost_seen) => {
+                lost = Some(error.clone());
+                Err(error.into())
+            }
         }
     }
     .await;
     drop(hearts);
+    if lost.is_some() {
+        // What was under way belongs to nobody now.
+        cancel(stores).await;
+    }
     let released = give_back(stores, &outcome(result.as_ref())).await;
     let done = result?;
     released.map_err(LockError::from)?;
@@ -259,7 +291,12 @@ enum Taken {
 }
 
 /// Both leases, or none.
-async fn take<P, M>(stores: &mut Stores<P, M>, run: &Run, read: &Read) -> Result<Taken, LockError>
+async fn take<P, M>(
+    stores: &mut Stores<P, M>,
+    run: &Run,
+    read: &Read,
+    pairing: Pairing,
+) -> Result<Taken, LockError>
 where
     P: Store<Step = PgStep>,
     M: Store<Step = MongoStep>,
@@ -278,12 +315,23 @@ where
     }
     if let Some(mongo) = &mut stores.mongo {
         let lease = match mongo.found(&pair).await {
+            // Somebody paired it with another Postgres since we read it.
+            Ok(other)
+                if pairing == Pairing::Check && stores.postgres.is_some() && other != pair =>
+            {
+                let refused =
+                    Outcome { word: "refused", error: None, to_version: run.from_version };
+                if let Some(postgres) = &mut stores.postgres {
+                    postgres.release(&refused).await?;
+                }
+                return Err(PairError::Mismatch { postgres: pair, mongo: other }.into());
+            }
             Ok(_) => mongo.acquire(run).await,
             Err(error) => Err(error),
         };
         match lease {
             Ok(Lease::Ours { died: run, .. }) => {
-                died.extend(run.map(|run| (StoreName::Mongo, run)))
+                died.extend(run.map(|run| (StoreName::Mongo, run)));
             }
             Ok(Lease::Held { holder, left }) => {
                 let outcome = Outcome { word: "locked", error: None, to_version: run.from_version };
@@ -323,6 +371,36 @@ where
         None => Ok(()),
     };
     mongo.and(postgres)
+}
+
+/// Ends what dead runs left running: a killed client does not stop its
+/// statement.
+async fn evict<P, M>(stores: &mut Stores<P, M>) -> Result<Vec<String>, StoreError>
+where
+    P: Store<Step = PgStep>,
+    M: Store<Step = MongoStep>,
+{
+    let mut ended = Vec::new();
+    if let Some(postgres) = &mut stores.postgres {
+        ended.extend(postgres.evict().await?);
+    }
+    if let Some(mongo) = &mut stores.mongo {
+        ended.extend(mongo.evict().await?);
+    }
+    Ok(ended)
+}
+
+async fn cancel<P, M>(stores: &mut Stores<P, M>)
+where
+    P: Store<Step = PgStep>,
+    M: Store<Step = MongoStep>,
+{
+    if let Some(postgres) = &mut stores.postgres {
+        postgres.cancel().await;
+    }
+    if let Some(mongo) = &mut stores.mongo {
+        mongo.cancel().await;
+    }
 }
 
 /// Tasks that end when this is dropped.
@@ -365,16 +443,16 @@ async fn beat(
 ) {
     let mut renewed = Instant::now();
     loop {
-        sleep(HEARTBEAT).await;
+        sleep(heartbeat()).await;
         let before = Instant::now();
-        let left = LEASE_TERM.saturating_sub(renewed.elapsed());
+        let left = lease_term().saturating_sub(renewed.elapsed());
         let why = match tokio::time::timeout(left, heart.beat()).await {
             Ok(Ok(())) => {
                 renewed = before;
                 continue;
             }
             Ok(Err(error)) if error.fate == Fate::Fenced => error.said.message,
-            Ok(Err(error)) if renewed.elapsed() >= LEASE_TERM => error.to_string(),
+            Ok(Err(error)) if renewed.elapsed() >= lease_term() => error.to_string(),
             Ok(Err(_)) => continue,
             Err(_) => "it could not be renewed in time".to_owned(),
         };

@@ -6,6 +6,7 @@
 
 pub mod execute;
 pub mod lock;
+pub mod repair;
 pub mod run;
 
 use crate::core::history::Timestamp;

@@ -11,7 +11,7 @@ use crate::core::plan::{self, Goal, Known, Plan, PlanError};
 use crate::core::server::Servers;
 use crate::core::step::{MongoStep, PgStep};
 use crate::engine::execute::{self, Context, ExecuteError};
-use crate::engine::lock::{self, LockError, Locked, PairError, Read, Waiting, with_lock};
+use crate::engine::lock::{self, LockError, Locked, PairError, Pairing, Read, Waiting, with_lock};
 use crate::engine::{Clock, Stop};
 use crate::store::{Outcome, Run, Store, StoreError, Stores};
 use std::cell::Cell;
@@ -114,10 +114,34 @@ where
     P: Store<Step = PgStep>,
     M: Store<Step = MongoStep>,
 {
-    let read = lock::read(stores).await?;
-    lock::check_pair(stores, &read)?;
-    let plan = plan_from(stores, set, servers, goal, &read.histories).await?;
-    Ok((plan, read))
+    let mut tries = 1;
+    loop {
+        let read = lock::read(stores).await?;
+        let planned = match lock::check_pair(stores, &read) {
+            Ok(()) => plan_from(stores, set, servers, goal, &read.histories).await,
+            Err(error) => Err(error.into()),
+        };
+        match planned {
+            Ok(plan) => return Ok((plan, read)),
+            Err(error) if is_unsettled(&error) && tries < LOOKS => {
+                tokio::time::sleep(LOOK_AGAIN * tries).await;
+                tries += 1;
+            }
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// The two stores are not read at one moment: while another run is writing, what
+/// one says may be older than what the other says. So often is it looked again.
+const LOOKS: u32 = 4;
+
+/// The first pause between two looks.
+const LOOK_AGAIN: Duration = Duration::from_millis(50);
+
+/// Whether the error may come from two histories read at different moments.
+fn is_unsettled(error: &RunError) -> bool {
+    matches!(error, RunError::Pair(_) | RunError::Plan(PlanError::Gap { .. } | PlanError::Torn(_)))
 }
 
 async fn plan_from<P, M>(
@@ -137,7 +161,7 @@ where
 }
 
 /// The stored down scripts, from whichever store has them.
-async fn rollbacks<P, M>(
+pub(super) async fn rollbacks<P, M>(
     stores: &mut Stores<P, M>,
     wanted: Vec<Version>,
 ) -> Result<BTreeMap<Version, Rollback>, StoreError>
@@ -181,21 +205,29 @@ where
     M: Store<Step = MongoStep>,
 {
     let Settings { set, servers, mut run, tool_version, clock, lock_wait, stop } = settings;
-    let (plan, read) = plan_now(stores, set, servers, goal).await?;
-    let ahead = plan.ahead.clone();
-    if plan.work.is_empty() {
-        return Ok(Report { finished: Vec::new(), ahead });
-    }
+    let mut ahead = Vec::new();
+    let read = match plan_now(stores, set, servers, goal).await {
+        Ok((plan, _)) if plan.work.is_empty() => {
+            return Ok(Report { finished: Vec::new(), ahead: plan.ahead });
+        }
+        Ok((plan, read)) => {
+            ahead = plan.ahead;
+            read
+        }
+        // While somebody is at work, only a look under the lock tells.
+        Err(error @ RunError::Plan(_)) if is_unsettled(&error) => {
+            let read = lock::read(stores).await?;
+            if read.lease.is_none() {
+                return Err(error);
+            }
+            read
+        }
+        Err(error) => return Err(error),
+    };
     run.from_version = newest(&read.histories);
     let newest_after = Cell::new(run.from_version);
 
     let work = async |locked: &mut Locked<'_, P, M>, notices: &mut dyn Notices| {
-        for (store, died) in &locked.died {
-            notices.notice(Notice::Remark(format!(
-                "run {died} died while it held the lease in {}; going on from what it recorded",
-                store.title()
-            )));
-        }
         let mut finished = Vec::new();
         let mut first = true;
         loop {
@@ -228,9 +260,18 @@ where
             }
         }
     };
-    let still = async |stores: &mut Stores<P, M>, read: &Read| {
-        let plan = plan_from(stores, set, servers, goal, &read.histories).await?;
-        Ok(!plan.work.is_empty())
+    let still = async |stores: &mut Stores<P, M>, read: &Read| match plan_from(
+        stores,
+        set,
+        servers,
+        goal,
+        &read.histories,
+    )
+    .await
+    {
+        Ok(plan) => Ok(!plan.work.is_empty()),
+        Err(error) if is_unsettled(&error) => Ok(true),
+        Err(error) => Err(error),
     };
     let outcome = |result: Result<&Report, &RunError>| match result {
         Ok(_) => Outcome { word: "ok", error: None, to_version: newest_after.get() },
@@ -240,7 +281,7 @@ where
             to_version: newest_after.get(),
         },
     };
-    let waiting = Waiting { limit: lock_wait, notices, stop };
+    let waiting = Waiting { limit: lock_wait, notices, stop, pairing: Pairing::Check };
     let report = with_lock(stores, &run, waiting, still, work, outcome).await?;
     // Somebody else did it while we waited.
     Ok(report.unwrap_or(Report { finished: Vec::new(), ahead }))

@@ -47,7 +47,9 @@ for file in "$dir"/ending/*; do
         # An immediate shutdown: it ends its own children, which are in groups of
         # their own, and gives shared memory back.
         */postgres) kill -s QUIT "$pid" ;;
-        */initdb) kill -s INT -- "-$pid" ;;
+        # It ends after its current phase; a server that it runs for that would
+        # leave shared memory behind.
+        */initdb) kill -s INT "$pid" ;;
         *) kill -s KILL -- "-$pid" ;;
     esac 2>/dev/null
     pids="$pids $pid"
@@ -63,6 +65,13 @@ for pid in $pids; do
         sleep 0.02
     done
 done
+
+# A Postgres that had to be killed leaves a segment of shared memory. It wrote
+# down which: the second number of the seventh line.
+if [ -s "$dir/postgres/data/postmaster.pid" ]; then
+    segment=$(sed -n '7s/^ *[0-9][0-9]* *\([0-9][0-9]*\) *$/\1/p' "$dir/postgres/data/postmaster.pid")
+    [ -z "$segment" ] || ipcrm -m "$segment" 2>/dev/null
+fi
 
 if [ -s "$dir/containers" ] && read -r docker <"$dir/docker"; then
     while read -r container; do

@@ -7,6 +7,7 @@
 //! anywhere leaves readable.
 
 mod connect;
+mod doctor;
 mod history;
 mod lease;
 mod step;
@@ -18,6 +19,7 @@ use crate::core::history::{Entry, Snapshot};
 use crate::core::id::{StoreName, Version};
 use crate::core::migration::Rollback;
 use crate::core::step::MongoStep;
+use crate::failpoint::around;
 use crate::store::{Fate, Holds, Lease, Outcome, Run, Said, Store, StoreError};
 use bson::{Bson, Document};
 use mongodb::error::{Error, ErrorKind, TRANSIENT_TRANSACTION_ERROR, WriteFailure};
@@ -39,11 +41,23 @@ impl Store for Mongo {
     }
 
     async fn found(&mut self, pair: &str) -> Result<String, StoreError> {
-        history::found(self, pair).await
+        around(history::found(self, pair), "found in MongoDB").await
+    }
+
+    async fn pair(&mut self, pair: &str) -> Result<(), StoreError> {
+        lease::pair(self, pair).await
     }
 
     async fn acquire(&mut self, run: &Run) -> Result<Lease, StoreError> {
-        lease::acquire(self, run).await
+        around(lease::acquire(self, run), "acquire in MongoDB").await
+    }
+
+    async fn evict(&mut self) -> Result<Vec<String>, StoreError> {
+        lease::evict(self).await
+    }
+
+    async fn cancel(&mut self) {
+        lease::cancel(self).await;
     }
 
     async fn heart(&mut self) -> Result<MongoHeart, StoreError> {
@@ -51,15 +65,15 @@ impl Store for Mongo {
     }
 
     async fn release(&mut self, outcome: &Outcome) -> Result<(), StoreError> {
-        lease::release(self, outcome).await
+        around(lease::release(self, outcome), "release in MongoDB").await
     }
 
     async fn append(&mut self, entries: &[Entry]) -> Result<(), StoreError> {
-        history::append(self, entries).await
+        around(history::append(self, entries), "append in MongoDB").await
     }
 
     async fn commit(&mut self, step: &MongoStep, entries: &[Entry]) -> Result<(), StoreError> {
-        step::commit(self, step, entries).await
+        around(step::commit(self, step, entries), "commit in MongoDB").await
     }
 
     async fn obstacle(&mut self, step: &MongoStep) -> Result<Option<String>, StoreError> {
@@ -67,7 +81,7 @@ impl Store for Mongo {
     }
 
     async fn perform(&mut self, step: &MongoStep) -> Result<(), StoreError> {
-        step::perform(self, step).await
+        around(step::perform(self, step), "perform in MongoDB").await
     }
 
     async fn holds(&mut self, step: &MongoStep) -> Result<Holds, StoreError> {
@@ -127,10 +141,10 @@ fn failed_as(doing: &'static str, error: &Error, lost: Fate) -> StoreError {
 
 /// The driver wraps what went wrong into the state of its topology.
 fn unwrap_selection(message: &str) -> String {
-    match message.split_once("Error: ") {
-        Some((_, inner)) => inner.trim_end_matches([' ', '}', ']', ',']).to_owned(),
-        None => message.to_owned(),
-    }
+    let Some((_, inner)) = message.split_once("Error: ") else { return message.to_owned() };
+    let inner = inner.strip_prefix("Kind: ").unwrap_or(inner);
+    let end = inner.find(", labels: {").unwrap_or(inner.len());
+    inner[..end].trim_end_matches([' ', '}', ']', ',']).to_owned()
 }
 
 fn coded(message: &str, code: i32, name: &str) -> Said {

@@ -6,17 +6,19 @@
 //! may stand in between.
 
 mod connect;
+mod doctor;
 mod history;
 mod lease;
 mod step;
 
-pub use connect::{ConnectError, Postgres, PostgresConfig, SslMode};
+pub use connect::{ConnectError, Postgres, PostgresConfig, SslMode, TlsDefaults};
 pub use lease::PostgresHeart;
 
 use crate::core::history::{Entry, Snapshot};
 use crate::core::id::{StoreName, Version};
 use crate::core::migration::Rollback;
 use crate::core::step::PgStep;
+use crate::failpoint::around;
 use crate::store::{Fate, Holds, Lease, Outcome, Run, Said, Store, StoreError};
 use std::collections::BTreeMap;
 use std::error::Error as _;
@@ -38,11 +40,23 @@ impl Store for Postgres {
     }
 
     async fn found(&mut self, pair: &str) -> Result<String, StoreError> {
-        history::found(self, pair).await
+        around(history::found(self, pair), "found in Postgres").await
+    }
+
+    async fn pair(&mut self, pair: &str) -> Result<(), StoreError> {
+        lease::pair(self, pair).await
     }
 
     async fn acquire(&mut self, run: &Run) -> Result<Lease, StoreError> {
-        lease::acquire(self, run).await
+        around(lease::acquire(self, run), "acquire in Postgres").await
+    }
+
+    async fn evict(&mut self) -> Result<Vec<String>, StoreError> {
+        lease::evict(self).await
+    }
+
+    async fn cancel(&mut self) {
+        lease::cancel(self).await;
     }
 
     async fn heart(&mut self) -> Result<PostgresHeart, StoreError> {
@@ -50,15 +64,15 @@ impl Store for Postgres {
     }
 
     async fn release(&mut self, outcome: &Outcome) -> Result<(), StoreError> {
-        lease::release(self, outcome).await
+        around(lease::release(self, outcome), "release in Postgres").await
     }
 
     async fn append(&mut self, entries: &[Entry]) -> Result<(), StoreError> {
-        history::append(self, entries).await
+        around(history::append(self, entries), "append in Postgres").await
     }
 
     async fn commit(&mut self, step: &PgStep, entries: &[Entry]) -> Result<(), StoreError> {
-        step::commit(self, step, entries).await
+        around(step::commit(self, step, entries), "commit in Postgres").await
     }
 
     async fn obstacle(&mut self, step: &PgStep) -> Result<Option<String>, StoreError> {
@@ -66,7 +80,7 @@ impl Store for Postgres {
     }
 
     async fn perform(&mut self, step: &PgStep) -> Result<(), StoreError> {
-        step::perform(self, step).await
+        around(step::perform(self, step), "perform in Postgres").await
     }
 
     async fn holds(&mut self, step: &PgStep) -> Result<Holds, StoreError> {
@@ -74,7 +88,7 @@ impl Store for Postgres {
     }
 
     async fn clear(&mut self, step: &PgStep) -> Result<(), StoreError> {
-        step::clear(self, step).await
+        around(step::clear(self, step), "clear in Postgres").await
     }
 }
 
@@ -109,10 +123,19 @@ fn said(error: &DbError) -> Said {
     Said {
         message: error.message().to_owned(),
         code: Some(format!("SQLSTATE {}", error.code().code())),
-        detail: error.detail().map(str::to_owned),
+        detail: detail(error),
         hint: error.hint().map(str::to_owned),
         statement: None,
         position,
+    }
+}
+
+/// Its detail, and where in a function or a block of PL/pgSQL it came from.
+fn detail(error: &DbError) -> Option<String> {
+    let context = error.where_().map(|context| context.replace('\n', "; "));
+    match (error.detail(), context) {
+        (Some(detail), Some(context)) => Some(format!("{detail} ({context})")),
+        (detail, context) => detail.map(str::to_owned).or(context),
     }
 }
 

@@ -256,8 +256,20 @@ fn a_server_that_cannot_be_told_to_stop_is_killed() {
     let mut stubborn_options = options.clone();
     stubborn_options.programs.postgres = Some(stubborn.path().to_owned());
     let sandbox = start(&stubborn_options);
+    let segment = shared_memory(&sandbox);
     support::block_on(async || sandbox.stop().await).unwrap();
     assert_nothing_is_left(temp.path());
+    // It could not give it back itself.
+    if let Ok(segments) = fs::read_to_string("/proc/sysvipc/shm") {
+        let left = segments.lines().any(|line| line.split_whitespace().nth(1) == Some(&segment));
+        assert!(!left, "segment {segment} is left:\n{segments}");
+    }
+}
+
+/// The segment of shared memory that a Postgres holds, as it wrote it down.
+fn shared_memory(sandbox: &Sandbox) -> String {
+    let text = fs::read_to_string(sandbox.dir.join("postgres/data/postmaster.pid")).unwrap();
+    text.lines().nth(6).unwrap().split_whitespace().nth(1).unwrap().to_owned()
 }
 
 /// Programs that start a real Postgres as a child, and do not listen.

@@ -131,13 +131,13 @@ async fn without_programs_it_says_how_to_get_them() {
     let temp = folder();
     let options = Options { programs: Programs::default(), ..options(temp.path()) };
     let text = start(&options).await.unwrap_err().to_string();
-    insta::assert_snapshot!(text, @r"
-    found no server programs for Postgres and MongoDB on this machine, and no docker either. One of these helps:
-      in a clone of lockstep: run scripts/setup
-      Postgres: apt-get install postgresql, brew install postgresql@16, or set LOCKSTEP_POSTGRES_BIN to the folder with initdb
-      MongoDB: install mongodb-org-server, brew install mongodb-community, or set LOCKSTEP_MONGOD to the program mongod
-      both: install and start Docker, then run `migrate sandbox --with docker`
-    ");
+    let expected = "\
+found no server programs for Postgres and MongoDB on this machine, and no docker either. One of these helps:
+  in a clone of lockstep: run scripts/setup
+  Postgres: apt-get install postgresql, brew install postgresql@16, or set LOCKSTEP_POSTGRES_BIN to the folder with initdb
+  MongoDB: install mongodb-org-server, brew install mongodb-community, or set LOCKSTEP_MONGOD to the program mongod
+  both: install and start Docker, then run `migrate sandbox --with docker`";
+    assert_eq!(text, expected);
     assert!(is_empty(temp.path()));
 
     let mongo = Options { stores: vec![StoreName::Mongo], with: With::Programs, ..options };

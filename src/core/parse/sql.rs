@@ -19,6 +19,9 @@ mod refuse;
 
 mod classify;
 
+/// What a role must be allowed to do for a statement to run.
+pub mod needs;
+
 /// So many problems of one script are told. Each holds the line it stands in,
 /// and nobody reads more before the first are mended.
 const PROBLEMS_MAX: usize = 50;
@@ -135,6 +138,41 @@ impl Problems<'_> {
     }
 }
 
+/// Each piece runs in a session of its own, so a `SET` before a cut would be gone
+/// after it: a table would silently be made in another schema than in psql.
+///
+/// # Errors
+/// Each such `SET`.
+pub fn check_settings(text: &str, pieces: &[Piece]) -> Result<(), Vec<Problem>> {
+    let before_a_cut = pieces.split_last().map_or(&[][..], |(_, before)| before);
+    let problems: Vec<Problem> = before_a_cut
+        .iter()
+        .flat_map(|piece| &piece.statements)
+        .filter(|statement| sets_session(&statement.text))
+        .take(PROBLEMS_MAX)
+        .map(|statement| {
+            let line = usize::try_from(statement.line).unwrap_or(1).saturating_sub(1);
+            let start: usize = text.split_inclusive('\n').take(line).map(str::len).sum();
+            let start = text[start..].find(&statement.text).map_or(start, |at| start + at);
+            Problem::at(
+                text,
+                start..start + statement.text.len(),
+                "this setting would not reach the statements after the cut: the script is cut around \
+                 what cannot be in a transaction, and each step has a session of its own",
+            )
+            .hint("qualify the names instead, or put the parts into migrations of their own, each with its SET")
+        })
+        .collect();
+    if problems.is_empty() { Ok(()) } else { Err(problems) }
+}
+
+/// `SET` for the session: not `LOCAL`, and nothing that ends with the transaction.
+fn sets_session(statement: &str) -> bool {
+    let mut cursor = cursor::Cursor::new(statement);
+    let only_transaction = ["local", "transaction", "constraints"];
+    cursor.word("set") && !only_transaction.into_iter().any(|word| cursor.word(word))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -182,6 +220,19 @@ select 2";
             Atomic [7]
         "]],
         );
+    }
+
+    #[test]
+    fn a_setting_that_would_not_reach_the_rest_of_the_script_is_refused() {
+        let check = |text: &str| {
+            let pieces = cut(read(text).expect("well-formed"), Transaction::On);
+            check_settings(text, &pieces).map_err(|problems| problems[0].to_string())
+        };
+        assert_eq!(check("SET search_path TO shop;\nCREATE TABLE t ();"), Ok(()));
+        assert_eq!(check("SET LOCAL search_path TO shop;\nVACUUM t;"), Ok(()));
+        assert_eq!(check("VACUUM t;\nSET search_path TO shop; SELECT 1;"), Ok(()));
+        let refused = check("SELECT 1;\n  SET search_path TO shop;\nVACUUM t;");
+        assert!(refused.is_err_and(|text| text.starts_with(":2:3: this setting would not reach")));
     }
 
     #[test]

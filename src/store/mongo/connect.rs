@@ -2,10 +2,11 @@
 
 use super::failed;
 use crate::core::server::{MongoServer, Topology};
-use crate::store::StoreError;
+use crate::store::{CONNECT, StoreError};
 use bson::doc;
 use mongodb::options::{
-    Acknowledgment, ClientOptions, ReadConcern, ReadPreference, SelectionCriteria, WriteConcern,
+    Acknowledgment, ClientOptions, ReadConcern, ReadPreference, SelectionCriteria, ServerAddress,
+    Tls, WriteConcern,
 };
 use mongodb::{Client, Database};
 use std::fmt;
@@ -67,6 +68,29 @@ impl MongoConfig {
         Ok(MongoConfig { options, database })
     }
 
+    /// With a password from elsewhere. Without a user in the URL there is nobody
+    /// whose password it could be.
+    pub fn set_password(&mut self, password: &str) {
+        if let Some(credential) = &mut self.options.credential {
+            credential.password = Some(password.to_owned());
+        }
+    }
+
+    /// Whether the URL asks for TLS.
+    fn tls(&self) -> bool {
+        matches!(self.options.tls, Some(Tls::Enabled(_)))
+    }
+
+    /// Whether nothing that is sent leaves this machine.
+    fn is_local(&self) -> bool {
+        self.options.hosts.iter().all(|host| match host {
+            ServerAddress::Tcp { host, .. } => {
+                host == "localhost" || host == "::1" || host.starts_with("127.")
+            }
+            _ => true,
+        })
+    }
+
     /// `host:port/database`, for messages.
     pub fn place(&self) -> String {
         let hosts: Vec<String> = self.options.hosts.iter().map(ToString::to_string).collect();
@@ -83,6 +107,10 @@ pub struct Mongo {
     /// Of our lease; 0 is nobody's.
     pub(super) fence: i64,
     pub(super) topology: Topology,
+    /// TLS is asked for.
+    pub(super) tls: bool,
+    /// Every host is this machine.
+    pub(super) local: bool,
     version: String,
 }
 
@@ -98,7 +126,6 @@ impl Mongo {
     /// # Errors
     /// [`Fate::Unreachable`](crate::store::Fate::Unreachable).
     pub async fn connect(config: MongoConfig, run_id: &str) -> Result<Mongo, StoreError> {
-        const CONNECT: &str = "connect";
         let place = config.place();
         let error = |error: &mongodb::error::Error| {
             let mut failure = failed(CONNECT, error);
@@ -106,6 +133,7 @@ impl Mongo {
             failure.said.message = format!("{place} ({})", failure.said.message);
             failure
         };
+        let (tls, local) = (config.tls(), config.is_local());
         let MongoConfig { mut options, database } = config;
         options.app_name = Some(format!("lockstep/{run_id}"));
         let client = Client::with_options(options).map_err(|failure| error(&failure))?;
@@ -124,7 +152,7 @@ impl Mongo {
         };
         let version = build.get_str("version").unwrap_or_default().to_owned();
         let run_id = run_id.to_owned();
-        Ok(Mongo { client, database, place, run_id, fence: 0, topology, version })
+        Ok(Mongo { client, database, place, run_id, fence: 0, topology, tls, local, version })
     }
 
     /// What the server is.

@@ -6,6 +6,7 @@ use crate::core::history::{
 };
 use crate::core::id::{StepId, StoreName, Version};
 use crate::core::migration::Rollback;
+use crate::failpoint::reach;
 use crate::store::{Fate, StoreError};
 use bson::{Bson, DateTime, Document, doc};
 use futures_util::TryStreamExt;
@@ -14,12 +15,13 @@ use mongodb::error::UNKNOWN_TRANSACTION_COMMIT_RESULT;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-/// A transaction that another one was in the way of is tried again, so often.
-const TRANSACTION_TRIES: u32 = 10;
+/// A transaction that another one was in the way of is tried again, for so long:
+/// that of a run that was killed stands open until the server ends it, after 60 s.
+const TRANSACTION_LIMIT: Duration = Duration::from_secs(75);
 
-/// A commit whose answer was lost is asked for again, so often; MongoDB answers
+/// A commit whose answer was lost is asked for again, for so long; MongoDB answers
 /// the same each time.
-const COMMIT_TRIES: u32 = 5;
+const COMMIT_LIMIT: Duration = Duration::from_secs(10);
 
 const READ: &str = "read the migration history";
 const RECORD: &str = "record in the migration history";
@@ -55,9 +57,12 @@ pub(super) async fn read(store: &mut Mongo) -> Result<Snapshot, StoreError> {
             .try_collect::<Vec<_>>()
             .await
     };
-    let (control, steps, rows) = futures_util::future::try_join3(control, steps, rows)
-        .await
-        .map_err(|error| failed(READ, &error))?;
+    // Rows first, while another run may be writing: one that says `completed` is
+    // then never seen without its steps.
+    let (rows, (steps, control)) =
+        async { Ok((rows.await?, futures_util::future::try_join(steps, control).await?)) }
+            .await
+            .map_err(|error: mongodb::error::Error| failed(READ, &error))?;
     Ok(Snapshot {
         lease: control.as_ref().and_then(lease_of),
         pair: control.and_then(|control| control.get_str("pair").ok().map(str::to_owned)),
@@ -189,12 +194,14 @@ pub(super) async fn found(store: &mut Mongo, pair: &str) -> Result<String, Store
     // Created before they are used: inside a transaction a collection that two
     // engines create at once aborts both.
     for name in ["migration_steps", "migration_history", "migration_runs", "migration_control"] {
+        reach("a collection of ours in MongoDB");
         match store.database.create_collection(name).await {
             Ok(()) => {}
             Err(error) if super::code_of(&error) == Some(48) => {} // NamespaceExists
             Err(error) => return Err(failed(DOING, &error)),
         }
     }
+    reach("the pair in MongoDB");
     let first = doc! { "$setOnInsert": {
         "pair": pair, "fence": 0_i64, "holder": null, "expires_at": null, "paused": false, "reason": null,
     } };
@@ -246,6 +253,7 @@ pub(super) async fn in_transaction(
 ) -> Result<(), StoreError> {
     let session = store.client.start_session().await;
     let mut session = session.map_err(|error| failed(doing, &error))?;
+    let began = tokio::time::Instant::now();
     let mut tries = 1;
     loop {
         session.start_transaction().await.map_err(|error| failed(doing, &error))?;
@@ -264,7 +272,7 @@ pub(super) async fn in_transaction(
                 }
             }
         };
-        if tries >= TRANSACTION_TRIES {
+        if began.elapsed() >= TRANSACTION_LIMIT {
             return Err(again);
         }
         tokio::time::sleep(Duration::from_millis(20) * 2_u32.pow(tries.min(6))).await;
@@ -273,17 +281,17 @@ pub(super) async fn in_transaction(
 }
 
 async fn commit(session: &mut ClientSession, doing: &'static str) -> Result<(), Tried> {
-    let mut tries = 1;
+    let began = tokio::time::Instant::now();
     loop {
+        reach("commitTransaction in MongoDB");
         match session.commit_transaction().await {
             Ok(()) => return Ok(()),
             Err(error) if error.contains_label(UNKNOWN_TRANSACTION_COMMIT_RESULT) => {
-                if tries >= COMMIT_TRIES {
+                if began.elapsed() >= COMMIT_LIMIT {
                     let mut failure = failed_as(doing, &error, Fate::Unknown);
                     failure.fate = Fate::Unknown;
                     return Err(Tried::Failed(failure));
                 }
-                tries += 1;
             }
             Err(error) if is_transient(&error) => return Err(Tried::of(doing, &error)),
             Err(error) => return Err(Tried::Failed(failed_as(doing, &error, Fate::Unknown))),
@@ -425,8 +433,8 @@ fn record_document(store: &Mongo, record: &Record) -> Document {
 
 fn row_document(row: &Row, rollback: &Rollback) -> Document {
     let version = number(row.version);
-    let script = serde_json::to_value(rollback).unwrap_or_default();
-    let script = Bson::try_from(script).unwrap_or(Bson::Null);
+    // Not by way of JSON: there a name like `$date` would be taken for a type.
+    let script = bson::serialize_to_bson(rollback).expect("texts and numbers are BSON");
     let time = |at: Timestamp| Bson::DateTime(DateTime::from_millis(at.0));
     doc! {
         "_id": version,

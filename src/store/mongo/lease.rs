@@ -3,17 +3,23 @@
 
 use super::{Mongo, check_reply, failed};
 use crate::core::id::StoreName;
-use crate::engine::lock::LEASE_TERM;
-use crate::store::{Fate, Heart, Holder, Lease, Outcome, Run, StoreError};
+use crate::failpoint::reach;
+use crate::store::{Fate, Heart, Holder, Lease, Outcome, Run, StoreError, lease_term};
 use bson::{Bson, DateTime, Document, doc};
+use futures_util::TryStreamExt;
 use mongodb::Database;
+use mongodb::options::ReadConcern;
 use std::time::Duration;
 
 const ACQUIRE: &str = "take the lease";
 
+/// An operation that was told to end is gone within this, or something is badly
+/// wrong with the server.
+const EVICTION_LIMIT: Duration = Duration::from_secs(30);
+
 /// The end of a lease that begins now.
 fn term_end() -> Document {
-    let term = i64::try_from(LEASE_TERM.as_millis()).expect("a term of seconds");
+    let term = i64::try_from(lease_term().as_millis()).expect("a term of seconds");
     doc! { "$add": ["$$NOW", term] }
 }
 
@@ -50,6 +56,7 @@ pub(super) async fn acquire(store: &mut Mongo, run: &Run) -> Result<Lease, Store
     let died = before.get_document("holder").ok().and_then(|holder| holder.get_str("run_id").ok());
     let died = died.map(str::to_owned);
 
+    reach("the lease that has no run yet in MongoDB");
     // Every write of a run looks at its document here: from now on no dead run
     // can write anything more. Not only the one that was named: whoever took the
     // lease from it may have died before it came to this line.
@@ -57,6 +64,7 @@ pub(super) async fn acquire(store: &mut Mongo, run: &Run) -> Result<Lease, Store
     let dead = doc! { "fence": { "$lt": fence }, "outcome": "running" };
     let end = doc! { "$set": { "outcome": "died", "finished_at": DateTime::now() } };
     runs.update_many(dead, end).await.map_err(|error| failed(ACQUIRE, &error))?;
+    reach("the lease whose dead are buried in MongoDB");
     let begun = doc! {
         "run_id": &run.id,
         "command": &run.command,
@@ -71,7 +79,7 @@ pub(super) async fn acquire(store: &mut Mongo, run: &Run) -> Result<Lease, Store
         "writes": 0_i64,
         "outcome": "running",
         "error": null,
-        "reason": null,
+        "reason": &run.reason,
         "tool_version": env!("CARGO_PKG_VERSION"),
     };
     runs.update_one(doc! { "_id": &run.id }, doc! { "$set": begun })
@@ -124,6 +132,147 @@ async fn held(store: &Mongo) -> Result<Lease, StoreError> {
     })
 }
 
+/// Operations of some runs that are under way, by the comment they carry.
+async fn operations(store: &Mongo, runs: &[String]) -> Result<Vec<Document>, StoreError> {
+    let comments: Vec<String> = runs.iter().map(|run| format!("lockstep/{run}")).collect();
+    let admin = store.client.database("admin");
+    let mut last = None;
+    // The server refuses the majority's view, which is the client's: what runs now
+    // is known to itself alone.
+    let local = ReadConcern::local();
+    // All users' first; without the privilege for that, our own are visible.
+    for all in [true, false] {
+        let current = vec![
+            doc! { "$currentOp": { "allUsers": all } },
+            doc! { "$match": { "command.comment": { "$in": &comments } } },
+        ];
+        let found: Result<Vec<Document>, _> = async {
+            admin.aggregate(current).read_concern(local.clone()).await?.try_collect().await
+        }
+        .await;
+        match found {
+            Ok(found) => return Ok(found),
+            Err(error) => last = Some(failed("look for what a run left running", &error)),
+        }
+    }
+    Err(last.expect("two tries were made"))
+}
+
+async fn kill(store: &Mongo, operation: &Document) -> bool {
+    let Some(id) = operation.get("opid") else { return false };
+    let kill = doc! { "killOp": 1, "op": id.clone() };
+    store.client.database("admin").run_command(kill).await.is_ok()
+}
+
+pub(super) async fn evict(store: &mut Mongo) -> Result<Vec<String>, StoreError> {
+    const EVICT: &str = "end what a dead run left running";
+    let runs = store.database.collection::<Document>("migration_runs");
+    let dead: Vec<Document> = async {
+        runs.find(doc! { "outcome": "died" })
+            .projection(doc! { "run_id": 1 })
+            .await?
+            .try_collect()
+            .await
+    }
+    .await
+    .map_err(|error: mongodb::error::Error| failed(EVICT, &error))?;
+    let dead: Vec<String> =
+        dead.iter().filter_map(|run| run.get_str("run_id").ok().map(str::to_owned)).collect();
+    let mut ended = Vec::new();
+    if dead.is_empty() {
+        return Ok(ended);
+    }
+    ended.extend(end_transactions(store, &dead).await);
+    let mut known = Vec::new();
+    let began = tokio::time::Instant::now();
+    loop {
+        let running = operations(store, &dead).await?;
+        if running.is_empty() || began.elapsed() > EVICTION_LIMIT {
+            return Ok(ended);
+        }
+        for operation in &running {
+            let opid = operation.get("opid").cloned();
+            if known.contains(&opid) {
+                continue;
+            }
+            known.push(opid);
+            match end(store, operation).await {
+                Ok(line) => ended.push(line),
+                Err(line) => {
+                    ended.push(line);
+                    return Ok(ended);
+                }
+            }
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// Ends transactions that dead runs left open: nobody is at work in them, and until
+/// the server ends them after 60 s, whatever they wrote is closed to others. Where
+/// the server does not let us, that is what a transaction of ours waits for.
+async fn end_transactions(store: &Mongo, dead: &[String]) -> Vec<String> {
+    let names: Vec<String> = dead.iter().map(|run| format!("lockstep/{run}")).collect();
+    let admin = store.client.database("admin");
+    let open = vec![
+        doc! { "$currentOp": { "allUsers": true, "idleSessions": true } },
+        doc! { "$match": {
+            "type": "idleSession", "appName": { "$in": names }, "transaction": { "$exists": true },
+        } },
+    ];
+    let found: Result<Vec<Document>, _> = async {
+        admin.aggregate(open).read_concern(ReadConcern::local()).await?.try_collect().await
+    }
+    .await;
+    let mut ended = Vec::new();
+    for session in found.unwrap_or_else(|_: mongodb::error::Error| Vec::new()) {
+        let id = session.get_document("lsid").ok().and_then(|lsid| lsid.get("id")).cloned();
+        let Some(id) = id else { continue };
+        let kill = doc! { "killSessions": [{ "id": id }] };
+        if store.database.run_command(kill).await.is_ok() {
+            ended.push("ended a transaction that a dead run had left open".to_owned());
+        }
+    }
+    ended
+}
+
+/// Ends an operation and says so, or why not.
+async fn end(store: &Mongo, operation: &Document) -> Result<String, String> {
+    let what = operation.get_str("ns").unwrap_or_default();
+    let command = operation.get_document("command").ok().and_then(|it| it.keys().next());
+    let what = format!("{} on {what}", command.map_or("an operation", String::as_str));
+    match kill(store, operation).await {
+        true => Ok(format!("ended {what}, which a dead run had left")),
+        false => Err(format!("{what}, which a dead run left, cannot be ended")),
+    }
+}
+
+pub(super) async fn cancel(store: &mut Mongo) {
+    // The server may be gone; then there is nothing to cancel.
+    if let Ok(ours) = operations(store, std::slice::from_ref(&store.run_id)).await {
+        for operation in &ours {
+            kill(store, operation).await;
+        }
+    }
+}
+
+impl Mongo {
+    /// Whether our lease, if we have one, is still ours: asked before what no
+    /// transaction can hold.
+    pub(super) async fn check_lease(&self) -> Result<(), StoreError> {
+        const DOING: &str = "check the lease";
+        if self.fence == 0 {
+            return Ok(());
+        }
+        let runs = self.database.collection::<Document>("migration_runs");
+        let ours = doc! { "_id": &self.run_id, "fence": self.fence, "outcome": "running" };
+        let found = runs.find_one(ours).await.map_err(|error| failed(DOING, &error))?;
+        found.map(drop).ok_or_else(|| {
+            StoreError::new(StoreName::Mongo, DOING, Fate::Fenced, "another run has taken it")
+        })
+    }
+}
+
 pub(super) async fn release(store: &mut Mongo, outcome: &Outcome) -> Result<(), StoreError> {
     const RELEASE: &str = "give the lease back";
     if store.fence == 0 {
@@ -141,6 +290,7 @@ pub(super) async fn release(store: &mut Mongo, outcome: &Outcome) -> Result<(), 
         .update_one(doc! { "_id": &store.run_id, "outcome": "running" }, end)
         .await
         .map_err(|error| failed(RELEASE, &error))?;
+    reach("the lease whose run has ended in MongoDB");
     let free = doc! { "$set": { "holder": null, "expires_at": null } };
     store
         .database
@@ -150,6 +300,52 @@ pub(super) async fn release(store: &mut Mongo, outcome: &Outcome) -> Result<(), 
         .map_err(|error| failed(RELEASE, &error))?;
     store.fence = 0;
     Ok(())
+}
+
+pub(super) async fn pair(store: &mut Mongo, pair: &str) -> Result<(), StoreError> {
+    store
+        .database
+        .collection::<Document>("migration_control")
+        .update_one(doc! { "_id": 1, "fence": store.fence }, doc! { "$set": { "pair": pair } })
+        .await
+        .map(drop)
+        .map_err(|error| failed("pair the databases", &error))
+}
+
+impl Mongo {
+    /// Takes the lease away from a run, whether it is alive or not: from now on it
+    /// can write nothing. Says whether the run had it.
+    ///
+    /// # Errors
+    /// A store that cannot be written.
+    pub async fn unlock(&mut self, run_id: &str, by: &Run) -> Result<bool, StoreError> {
+        const DOING: &str = "take the lease away";
+        let runs = self.database.collection::<Document>("migration_runs");
+        let control = self.database.collection::<Document>("migration_control");
+        let held = doc! { "_id": 1, "holder.run_id": run_id };
+        let free = doc! {
+            "$set": { "holder": null, "expires_at": null }, "$inc": { "fence": 1_i64 },
+        };
+        let before = control.find_one_and_update(held, free).await;
+        let Some(before) = before.map_err(|error| failed(DOING, &error))? else {
+            return Ok(false);
+        };
+        let end = doc! { "$set": {
+            "outcome": "died", "finished_at": DateTime::now(), "reason": &by.reason,
+        } };
+        runs.update_one(doc! { "_id": run_id, "outcome": "running" }, end)
+            .await
+            .map_err(|error| failed(DOING, &error))?;
+        let audit = doc! {
+            "_id": &by.id, "run_id": &by.id, "command": "unlock", "started_by": by.who(),
+            "pid": i64::from(by.pid), "started_at": DateTime::now(), "finished_at": DateTime::now(),
+            "from_version": null, "to_version": null, "release": null,
+            "fence": integer(before.get("fence")) + 1, "writes": 0_i64, "outcome": "ok",
+            "error": null, "reason": &by.reason, "tool_version": env!("CARGO_PKG_VERSION"),
+        };
+        runs.insert_one(audit).await.map_err(|error| failed(DOING, &error))?;
+        Ok(true)
+    }
 }
 
 /// Renews the lease, on a connection of the driver's pool that the work does not

@@ -89,9 +89,9 @@ fn body(store: &Mongo, command: &Command, concern: Concern) -> Result<RawDocumen
         match value.as_str() {
             Some(name) if first == "renameCollection" || key_text == "to" && is_rename(raw) => {
                 let name = format!("{}.{name}", store.database.name());
-                out.append(key.to_owned(), name);
+                out.append(key, name);
             }
-            _ => out.append(key.to_owned(), value),
+            _ => out.append(key, value),
         }
     }
     if concern == Concern::Majority {
@@ -112,19 +112,64 @@ fn is_rename(raw: &RawDocument) -> bool {
 }
 
 pub(super) async fn perform(store: &mut Mongo, step: &MongoStep) -> Result<(), StoreError> {
+    store.check_lease().await?;
     let concern = match step.kind {
         MongoKind::Other | MongoKind::DropDatabase => Concern::None,
         _ => Concern::Majority,
     };
     for (at, command) in step.commands.iter().enumerate() {
         let body = body(store, command, concern)?;
-        match database(store, command).run_raw_command(body).await {
-            Ok(reply) => check_reply(RUN, &reply).map_err(|error| at_command(error, at))?,
-            Err(error) if is_done_already(store, step, &error).await? => {}
-            Err(error) => return Err(at_command(failed_as(RUN, &error, Fate::Unknown), at)),
-        }
+        let error = match database(store, command).run_raw_command(body).await {
+            Ok(reply) => match check_reply(RUN, &reply) {
+                Ok(()) => continue,
+                Err(error) => error,
+            },
+            Err(error) if is_done_already(store, step, &error).await? => continue,
+            Err(error) => failed_as(RUN, &error, Fate::Unknown),
+        };
+        return Err(at_command(without_transaction(error, step.kind), at));
     }
     Ok(())
+}
+
+/// Outside a transaction a refusal may come after a part of the work was done.
+/// Where nobody can tell which part, it is in doubt.
+fn without_transaction(mut error: StoreError, kind: MongoKind) -> StoreError {
+    let partial =
+        matches!(kind, MongoKind::Write(Repeat::Harmful) | MongoKind::Output(Repeat::Harmful));
+    if partial && error.fate == Fate::Refused {
+        error.fate = Fate::Unknown;
+    }
+    error
+}
+
+/// The documents of a step that only inserts documents with an `_id` of their
+/// own, with their collections.
+fn own_documents(step: &MongoStep) -> Option<Vec<(String, RawDocumentBuf)>> {
+    if step.kind != MongoKind::Write(Repeat::Harmless) {
+        return None;
+    }
+    let mut documents = Vec::new();
+    for command in &step.commands {
+        let raw = RawDocument::from_bytes(&command.body).ok()?;
+        let collection = raw.get_str("insert").ok()?.to_owned();
+        for document in raw.get_array("documents").ok()? {
+            documents.push((collection.clone(), document.ok()?.as_document()?.to_owned()));
+        }
+    }
+    Some(documents)
+}
+
+/// The document of that `_id`, as it is now.
+async fn present(
+    store: &Mongo,
+    collection: &str,
+    document: &RawDocument,
+) -> Result<Option<RawDocumentBuf>, StoreError> {
+    let id = document.get("_id").ok().flatten().and_then(|id| Bson::try_from(id).ok());
+    let collection = store.database.collection::<RawDocumentBuf>(collection);
+    let found = collection.find_one(doc! { "_id": id.unwrap_or(Bson::Null) }).await;
+    found.map_err(|error| failed(ASK, &error))
 }
 
 /// mongosh's `drop()` is content when there is nothing to drop, and so is this;
@@ -184,7 +229,7 @@ pub(super) async fn holds(store: &mut Mongo, step: &MongoStep) -> Result<Holds, 
         MongoKind::CreateCollection | MongoKind::CreateView => {
             let command = only(step)?;
             let found = collection(store, &subject(&command)).await?;
-            Ok(yes(found.is_some_and(|found| has_options(&found, &command))))
+            Ok(yes(found.is_some_and(|found| is_made_by(&found, &command))))
         }
         MongoKind::CollMod => {
             let command = only(step)?;
@@ -209,7 +254,16 @@ pub(super) async fn holds(store: &mut Mongo, step: &MongoStep) -> Result<Holds, 
             let source = collection(store, &subject(&command)).await?;
             Ok(yes(source.is_none() && collection(store, &to).await?.is_some()))
         }
-        MongoKind::Write(Repeat::Harmless) | MongoKind::Output(Repeat::Harmless) => Ok(Holds::No),
+        MongoKind::Write(Repeat::Harmless) => {
+            let Some(documents) = own_documents(step) else { return Ok(Holds::No) };
+            for (collection, document) in documents {
+                if present(store, &collection, &document).await?.as_ref() != Some(&document) {
+                    return Ok(Holds::No);
+                }
+            }
+            Ok(Holds::Yes)
+        }
+        MongoKind::Output(Repeat::Harmless) => Ok(Holds::No),
         MongoKind::Write(Repeat::Harmful)
         | MongoKind::Output(Repeat::Harmful)
         | MongoKind::DropDatabase
@@ -231,6 +285,61 @@ fn is_dropped_by(index: &Document, named: Option<&Bson>) -> bool {
     }
 }
 
+/// Whether an index is the one that is asked for.
+fn is_this_index(found: &Document, wanted: &Document) -> bool {
+    const OPTIONS: [&str; 4] =
+        ["unique", "sparse", "partialFilterExpression", "expireAfterSeconds"];
+    let given = |index: &Document, option: &str| {
+        index.get(option).filter(|value| **value != Bson::Boolean(false)).cloned()
+    };
+    let same_options =
+        OPTIONS.iter().all(|option| match (given(found, option), given(wanted, option)) {
+            (None, None) => true,
+            (Some(is), Some(wanted)) => same(&is, &wanted),
+            (None, Some(_)) | (Some(_), None) => false,
+        });
+    same_options && has_key(found, wanted)
+}
+
+/// Whether an index is on these keys. A text index is listed with its fields as
+/// weights.
+fn has_key(found: &Document, wanted: &Document) -> bool {
+    let (Some(is), Some(key)) = (found.get("key"), wanted.get("key")) else { return false };
+    let (Some(its), Some(fields)) = (is.as_document(), key.as_document()) else { return false };
+    if !its.contains_key("_fts") {
+        return same(is, key);
+    }
+    let text = fields.iter().filter(|(_, kind)| kind.as_str() == Some("text"));
+    let mut text: Vec<&str> = text.map(|(field, _)| field.as_str()).collect();
+    let weights = found.get_document("weights").into_iter().flat_map(Document::keys);
+    let mut weights: Vec<&str> = weights.map(String::as_str).collect();
+    text.sort_unstable();
+    weights.sort_unstable();
+    text == weights
+}
+
+/// Whether a collection or a view is what `create` would make: it has every option
+/// that is asked for, and no other.
+fn is_made_by(found: &Document, command: &Document) -> bool {
+    let is_view = found.get_str("type").is_ok_and(|kind| kind == "view");
+    let is_plain = |key: &str, value: &Bson| match (key, value) {
+        // What the server writes down by itself.
+        ("validationLevel", level) => level.as_str() == Some("strict"),
+        ("validationAction", action) => action.as_str() == Some("error"),
+        (_, Bson::Null | Bson::Boolean(false)) => true,
+        (_, Bson::Document(options)) => {
+            options.is_empty() || options.get_bool("enabled").is_ok_and(|enabled| !enabled)
+        }
+        _ => false,
+    };
+    let others = found.get_document("options").into_iter().flatten();
+    is_view == command.contains_key("viewOn")
+        && has_options(found, command)
+        && others
+            .filter(|(key, _)| !command.contains_key(key.as_str()))
+            .all(|(key, value)| is_plain(key, value))
+}
+
 /// Whether a collection has every option that a command asks for. The server
 /// adds defaults of its own, and `size` is rounded up.
 fn has_options(found: &Document, command: &Document) -> bool {
@@ -246,6 +355,8 @@ fn has_options(found: &Document, command: &Document) -> bool {
             ("validationLevel", None) => wanted.as_str() == Some("strict"),
             ("validationAction", None) => wanted.as_str() == Some("error"),
             ("capped", None) => wanted.as_bool() == Some(false),
+            // Whole: a validator with a rule more is another one.
+            ("validator" | "pipeline", Some(is)) => same(is, wanted),
             (_, Some(is)) => covers(is, wanted),
             (_, None) => false,
         },
@@ -272,7 +383,7 @@ fn same(a: &Bson, b: &Bson) -> bool {
             a.len() == b.len() && a.iter().zip(b).all(|(a, b)| same(a, b))
         }
         (a, b) => match (number(a), number(b)) {
-            (Some(a), Some(b)) => a == b,
+            (Some(a), Some(b)) => a.total_cmp(&b).is_eq(),
             _ => a == b,
         },
     }
@@ -297,7 +408,7 @@ pub(super) async fn obstacle(
             let command = only(step)?;
             let name = subject(&command);
             let found = collection(store, &name).await?;
-            let other = found.filter(|found| !has_options(found, &command));
+            let other = found.filter(|found| !is_made_by(found, &command));
             Ok(other.map(|found| {
                 let what = found.get_str("type").unwrap_or("collection");
                 format!("a {what} `{name}` is already there, and is not what this step would make")
@@ -310,10 +421,11 @@ pub(super) async fn obstacle(
             let taken = wanted.filter_map(Bson::as_document).find_map(|wanted| {
                 let name = wanted.get_str("name").ok()?;
                 let found = there.iter().find(|index| index.get_str("name").ok() == Some(name))?;
-                let key = wanted.get("key")?;
-                (!same(found.get("key")?, key)).then(|| name.to_owned())
+                (!is_this_index(found, wanted)).then(|| name.to_owned())
             });
-            Ok(taken.map(|name| format!("an index `{name}` is already there, on other keys")))
+            Ok(taken.map(|name| {
+                format!("an index `{name}` is already there, on other keys or with other options")
+            }))
         }
         MongoKind::Rename => {
             let command = only(step)?;
@@ -323,6 +435,21 @@ pub(super) async fn obstacle(
             }
             let taken = collection(store, &to).await?.is_some();
             Ok(taken.then(|| format!("a collection `{to}` is already there")))
+        }
+        // Where the server has transactions, the documents are inserted with
+        // their record, and a taken `_id` fails the insert.
+        MongoKind::Write(_) if !store.has_transactions() => {
+            for (collection, document) in own_documents(step).unwrap_or_default() {
+                if present(store, &collection, &document).await?.is_some() {
+                    let id =
+                        document.get("_id").ok().flatten().and_then(|id| Bson::try_from(id).ok());
+                    let id = id.unwrap_or(Bson::Null).into_relaxed_extjson();
+                    return Ok(Some(format!(
+                        "a document with _id {id} is already in `{collection}`"
+                    )));
+                }
+            }
+            Ok(None)
         }
         MongoKind::Write(_)
         | MongoKind::CollMod
@@ -335,8 +462,23 @@ pub(super) async fn obstacle(
     }
 }
 
-/// Nothing that MongoDB does is left half done under its final name: a build
-/// that died is joined or begun again by the next `createIndexes`.
-pub(super) async fn clear(_store: &mut Mongo, _step: &MongoStep) -> Result<(), StoreError> {
+/// Nothing that MongoDB does to collections and indexes is left half done under
+/// its final name: a build that died is joined or begun again by the next
+/// `createIndexes`. Of documents that were inserted without a transaction, those
+/// that are still as this step inserted them go; their `_id`s were free before.
+pub(super) async fn clear(store: &mut Mongo, step: &MongoStep) -> Result<(), StoreError> {
+    const CLEAR: &str = "clear what the interrupted step left";
+    if store.has_transactions() {
+        return Ok(());
+    }
+    store.check_lease().await?;
+    for (collection, document) in own_documents(step).unwrap_or_default() {
+        if present(store, &collection, &document).await?.as_ref() == Some(&document) {
+            let id = document.get("_id").ok().flatten().and_then(|id| Bson::try_from(id).ok());
+            let collection = store.database.collection::<Document>(&collection);
+            let removed = collection.delete_one(doc! { "_id": id.unwrap_or(Bson::Null) }).await;
+            removed.map_err(|error| failed(CLEAR, &error))?;
+        }
+    }
     Ok(())
 }

@@ -3,7 +3,7 @@
 
 use crate::core::id::StoreName;
 use crate::core::server::PostgresServer;
-use crate::store::{Fate, StoreError};
+use crate::store::{CONNECT, Fate, StoreError};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::{ClientConfig, WebPkiServerVerifier};
 use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
@@ -14,6 +14,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio_postgres::types::Type;
 use tokio_postgres::{Client, Config};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
@@ -51,6 +52,19 @@ impl SslMode {
             _ => return None,
         })
     }
+}
+
+/// TLS settings that hold where a URL says nothing.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct TlsDefaults {
+    /// `sslmode`.
+    pub mode: Option<SslMode>,
+    /// `sslrootcert`: a file, or `system`.
+    pub root: Option<String>,
+    /// `sslcert`.
+    pub cert: Option<PathBuf>,
+    /// `sslkey`.
+    pub key: Option<PathBuf>,
 }
 
 /// Where and how to connect.
@@ -152,9 +166,16 @@ impl PostgresConfig {
     }
 
     /// With TLS settings from elsewhere; what the URL says itself wins.
-    pub fn tls_defaults(&mut self, mode: Option<SslMode>, root: Option<String>) {
-        self.mode = self.mode.or(mode);
-        self.root = self.root.take().or(root);
+    pub fn tls_defaults(&mut self, defaults: TlsDefaults) {
+        self.mode = self.mode.or(defaults.mode);
+        self.root = self.root.take().or(defaults.root);
+        self.cert = self.cert.take().or(defaults.cert);
+        self.key = self.key.take().or(defaults.key);
+    }
+
+    /// With a password from elsewhere.
+    pub fn set_password(&mut self, password: &str) {
+        self.config.password(password);
     }
 
     /// `host:port/database`, for messages.
@@ -171,7 +192,7 @@ impl PostgresConfig {
     pub(super) async fn client(&self, run_id: &str) -> Result<Client, StoreError> {
         let error = |message: String| {
             let message = format!("{} ({message})", self.place());
-            StoreError::new(StoreName::Postgres, "connect", Fate::Unreachable, message)
+            StoreError::new(StoreName::Postgres, CONNECT, Fate::Unreachable, message)
         };
         let mode = match self.mode {
             Some(SslMode::Require) if self.root.is_some() => SslMode::VerifyCa,
@@ -210,10 +231,19 @@ impl PostgresConfig {
             }
         }
         let last = last.expect("every mode makes at least one try");
-        let mut failure = super::failed("connect", &last);
+        let mut failure = super::failed(CONNECT, &last);
         failure.fate = Fate::Unreachable;
         failure.said.message = format!("{} ({})", self.place(), failure.said.message);
         Err(failure)
+    }
+
+    /// Asks the server to cancel what a session is doing.
+    pub(super) async fn cancel(&self, client: &Client) -> Result<(), tokio_postgres::Error> {
+        match self.tls(self.mode.unwrap_or(SslMode::Prefer)) {
+            Ok(tls) => client.cancel_token().cancel_query(tls).await,
+            // It connected with the same settings.
+            Err(_) => Ok(()),
+        }
     }
 
     fn tls(&self, mode: SslMode) -> Result<MakeRustlsConnect, ConnectError> {
@@ -382,6 +412,11 @@ pub struct Postgres {
     pub(super) fence: i64,
     /// A script ran in this session since it was last cleaned.
     pub(super) used: bool,
+    /// A transaction of a step or of entries was begun and not yet ended: whoever
+    /// waited for it may have gone away in the middle.
+    pub(super) open: bool,
+    /// The statement whose first half `clear` has just finished.
+    pub(super) finished: Option<String>,
 }
 
 impl fmt::Debug for Postgres {
@@ -397,7 +432,15 @@ impl Postgres {
     /// [`Fate::Unreachable`].
     pub async fn connect(config: PostgresConfig, run_id: &str) -> Result<Postgres, StoreError> {
         let client = config.client(run_id).await?;
-        Ok(Postgres { config, client, run_id: run_id.to_owned(), fence: 0, used: false })
+        Ok(Postgres {
+            config,
+            client,
+            run_id: run_id.to_owned(),
+            fence: 0,
+            used: false,
+            open: false,
+            finished: None,
+        })
     }
 
     /// A further session of the same run.
@@ -411,8 +454,44 @@ impl Postgres {
         if self.client.is_closed() {
             self.client = self.another_client().await?;
             self.used = false;
+            self.open = false;
+            self.check_lease().await?;
+        }
+        if self.open {
+            // Half a step must not be committed with what comes next.
+            let ended = self.client.batch_execute("ROLLBACK").await;
+            ended.map_err(|error| super::failed("end what was cancelled", &error))?;
+            self.open = false;
         }
         Ok(&self.client)
+    }
+
+    /// Whether our lease, if we have one, is still ours: asked before what no
+    /// transaction can hold, and after a session was lost, because somebody who
+    /// took the lease ends our sessions.
+    pub(super) async fn check_lease(&self) -> Result<(), StoreError> {
+        const DOING: &str = "check the lease";
+        if self.fence == 0 {
+            return Ok(());
+        }
+        let sql = format!(
+            "SELECT 1 FROM {} WHERE run_id = $1 AND fence = $2 AND outcome = 'running'",
+            self.table("migration_runs")
+        );
+        let ours = [
+            (&self.run_id as &(dyn tokio_postgres::types::ToSql + Sync), Type::TEXT),
+            (&self.fence, Type::INT8),
+        ];
+        let rows = self.client.query_typed(&sql, &ours).await;
+        match rows.map_err(|error| super::failed(DOING, &error))?.is_empty() {
+            false => Ok(()),
+            true => Err(StoreError::new(
+                StoreName::Postgres,
+                DOING,
+                Fate::Fenced,
+                "another run has taken it",
+            )),
+        }
     }
 
     /// What the server is.

@@ -1,5 +1,6 @@
 //! The four tables in Postgres.
 
+use super::lease::{end_stalled, is_locked_out};
 use super::{Postgres, failed, failed_as, quote};
 use crate::core::checksum::Checksum;
 use crate::core::history::{
@@ -7,6 +8,7 @@ use crate::core::history::{
 };
 use crate::core::id::{StepId, StoreName, Version};
 use crate::core::migration::Rollback;
+use crate::failpoint::reach;
 use crate::store::{Fate, StoreError};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -110,14 +112,25 @@ pub(super) async fn read(store: &mut Postgres) -> Result<Snapshot, StoreError> {
         ),
     );
     let client = store.session().await?;
-    // One round trip for all three.
-    let (control, steps, rows) = futures_util::future::join3(
-        client.query_typed(&control, &[]),
-        client.query_typed(&steps, &[]),
+    // One round trip for all three, answered in this order while another run may
+    // be writing: a row that says `completed` is never seen without its steps, and
+    // a table of ours never without the one that is read last.
+    let (rows, steps, control) = futures_util::future::join3(
         client.query_typed(&rows, &[]),
+        client.query_typed(&steps, &[]),
+        client.query_typed(&control, &[]),
     )
     .await;
-    let Some(control) = unless_undefined(control)? else { return Ok(Snapshot::default()) };
+    let Some(control) = unless_undefined(control)? else {
+        // All four are made together. One of them alone is somebody else's.
+        for (table, found) in [("migration_steps", &steps), ("migration_history", &rows)] {
+            if !is_undefined(found) {
+                let gone = "it is there, but migration_control is not";
+                return Err(corrupt(gone, format!("table {table}")));
+            }
+        }
+        return Ok(Snapshot::default());
+    };
     let steps = unless_undefined(steps)?.unwrap_or_default();
     let rows = unless_undefined(rows)?.unwrap_or_default();
     Ok(Snapshot {
@@ -141,17 +154,17 @@ fn unless_undefined(
 ) -> Result<Option<Vec<SqlRow>>, StoreError> {
     match rows {
         Ok(rows) => Ok(Some(rows)),
-        Err(error)
-            if error.code() == Some(&SqlState::UNDEFINED_TABLE)
-                || error.code() == Some(&SqlState::INVALID_SCHEMA_NAME) =>
-        {
-            Ok(None)
-        }
+        rows if is_undefined(&rows) => Ok(None),
         Err(error) => Err(failed(READ, &error)),
     }
 }
 
-fn corrupt(error: impl std::fmt::Display, row: String) -> StoreError {
+fn is_undefined(rows: &Result<Vec<SqlRow>, tokio_postgres::Error>) -> bool {
+    let code = rows.as_ref().err().and_then(tokio_postgres::Error::code);
+    code == Some(&SqlState::UNDEFINED_TABLE) || code == Some(&SqlState::INVALID_SCHEMA_NAME)
+}
+
+fn corrupt(error: impl std::fmt::Display, row: impl std::fmt::Display) -> StoreError {
     let message = format!("{row}: {error}");
     StoreError::new(StoreName::Postgres, READ, Fate::Corrupt, message)
 }
@@ -225,6 +238,16 @@ pub(super) async fn rollbacks(
 }
 
 pub(super) async fn found(store: &mut Postgres, pair: &str) -> Result<String, StoreError> {
+    match try_found(store, pair).await {
+        Err(error) if is_locked_out(&error) => {
+            end_stalled(store).await?;
+            try_found(store, pair).await
+        }
+        result => result,
+    }
+}
+
+async fn try_found(store: &mut Postgres, pair: &str) -> Result<String, StoreError> {
     const DOING: &str = "create the history tables";
     let control = store.table("migration_control");
     let history_schema = store.config.history_schema.clone();
@@ -275,7 +298,10 @@ async fn finish(
     result: Result<(), tokio_postgres::Error>,
 ) -> Result<(), tokio_postgres::Error> {
     match result {
-        Ok(()) => client.batch_execute("COMMIT").await,
+        Ok(()) => {
+            reach("COMMIT in Postgres");
+            client.batch_execute("COMMIT").await
+        }
         Err(error) => {
             // If the connection is gone, so is the transaction.
             let _ = client.batch_execute("ROLLBACK").await;
@@ -290,6 +316,7 @@ pub(super) async fn append(store: &mut Postgres, entries: &[Entry]) -> Result<()
     }
     store.session().await?;
     let begin = format!("BEGIN; {OWN_TIMEOUTS}");
+    store.open = true;
     store.client.batch_execute(&begin).await.map_err(|error| failed(RECORD, &error))?;
     let written = write(store, entries).await;
     settle_transaction(store, written, RECORD).await
@@ -298,14 +325,15 @@ pub(super) async fn append(store: &mut Postgres, entries: &[Entry]) -> Result<()
 /// Ends a transaction: commits when all went well, else rolls back and hands on
 /// the error.
 pub(super) async fn settle_transaction(
-    store: &Postgres,
+    store: &mut Postgres,
     written: Result<(), StoreError>,
     doing: &'static str,
 ) -> Result<(), StoreError> {
-    match written {
+    let ended = match written {
         // A deferred constraint speaks up here: the server's no is a no. Silence
         // is not.
         Ok(()) => {
+            reach("COMMIT in Postgres");
             let committed = store.client.batch_execute("COMMIT").await;
             committed.map_err(|error| failed_as(doing, &error, Fate::Unknown))
         }
@@ -313,7 +341,9 @@ pub(super) async fn settle_transaction(
             let _ = store.client.batch_execute("ROLLBACK").await;
             Err(error)
         }
-    }
+    };
+    store.open = false;
+    ended
 }
 
 /// Writes entries in the transaction that is open, and checks the fence as its

@@ -7,29 +7,61 @@
 use super::history::OWN_TIMEOUTS;
 use super::{Postgres, failed};
 use crate::core::id::StoreName;
-use crate::engine::lock::LEASE_TERM;
-use crate::store::{Fate, Heart, Holder, Lease, Outcome, Run, StoreError};
+use crate::failpoint::reach;
+use crate::store::{Fate, Heart, Holder, Lease, Outcome, Run, StoreError, lease_term};
 use serde_json::json;
 use std::time::Duration;
 use tokio_postgres::Client;
-use tokio_postgres::types::Type;
+use tokio_postgres::types::{ToSql, Type};
 
 const ACQUIRE: &str = "take the lease";
 
+fn term_ms() -> i64 {
+    i64::try_from(lease_term().as_millis()).expect("a term of seconds")
+}
+
 pub(super) async fn acquire(store: &mut Postgres, run: &Run) -> Result<Lease, StoreError> {
+    match try_acquire(store, run).await {
+        Err(error) if is_locked_out(&error) => {
+            end_stalled(store).await?;
+            try_acquire(store, run).await
+        }
+        result => result,
+    }
+}
+
+/// Whether somebody's open transaction kept us from a row of ours.
+pub(super) fn is_locked_out(error: &StoreError) -> bool {
+    error.said.code.as_deref() == Some("SQLSTATE 55P03")
+}
+
+/// Ends sessions of ours that stand still in the middle of a transaction: the
+/// process was stopped, or its machine is gone without a word. No run leaves a
+/// transaction alone for as long as a lease lasts.
+pub(super) async fn end_stalled(store: &mut Postgres) -> Result<(), StoreError> {
+    let stalled = "SELECT pg_catalog.pg_terminate_backend(pid) FROM pg_catalog.pg_stat_activity \
+         WHERE datname = pg_catalog.current_database() AND application_name LIKE 'lockstep/%' \
+         AND state LIKE 'idle in transaction%' AND pid <> pg_catalog.pg_backend_pid() \
+         AND state_change < pg_catalog.clock_timestamp() - $1 * interval '1 millisecond'";
+    let client = store.session().await?;
+    let ended = client.query_typed(stalled, &[(&term_ms(), Type::INT8)]).await;
+    ended.map(drop).map_err(|error| failed("end what stands still in a transaction", &error))
+}
+
+async fn try_acquire(store: &mut Postgres, run: &Run) -> Result<Lease, StoreError> {
     let control = store.table("migration_control");
     let runs = store.table("migration_runs");
     let holder = json!({
         "host": run.host, "pid": run.pid, "user": run.user, "run_id": run.id,
     })
     .to_string();
-    let seconds = i64::try_from(LEASE_TERM.as_secs()).expect("a term of seconds");
+    let term = term_ms();
     // The row as it was comes back with the update, to name the run that died.
     let take = format!(
         "UPDATE {control} AS c SET fence = c.fence + 1, \
          holder = $1::text::jsonb || pg_catalog.jsonb_build_object('since', pg_catalog.to_char(\
          pg_catalog.clock_timestamp() AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"')), \
-         expires_at = pg_catalog.clock_timestamp() + $2 * interval '1 second' \
+         expires_at = pg_catalog.clock_timestamp() + $2 * interval '1 millisecond' \
          FROM (SELECT id, holder FROM {control} WHERE id = 1 FOR UPDATE) AS old \
          WHERE c.id = old.id AND (c.holder IS NULL OR c.expires_at < pg_catalog.clock_timestamp()) \
          RETURNING c.fence, old.holder ->> 'run_id'"
@@ -47,9 +79,11 @@ pub(super) async fn acquire(store: &mut Postgres, run: &Run) -> Result<Lease, St
          WHERE fence < $1 AND outcome = 'running'"
     );
     let begin_run = format!(
-        "INSERT INTO {runs} (run_id, command, started_by, pid, from_version, release, outcome, tool_version, fence) \
-         VALUES ($1, $2, $3, $4, $5, $6, 'running', $7, $8) \
-         ON CONFLICT (run_id) DO UPDATE SET outcome = 'running', fence = excluded.fence"
+        "INSERT INTO {runs} (run_id, command, started_by, pid, from_version, release, outcome, tool_version, fence, reason) \
+         VALUES ($1, $2, $3, $4, $5, $6, 'running', $7, $8, $9) \
+         ON CONFLICT (run_id) DO UPDATE SET outcome = 'running', fence = excluded.fence, \
+         started_at = pg_catalog.clock_timestamp(), finished_at = NULL, error = NULL, \
+         from_version = excluded.from_version, to_version = NULL"
     );
     let from = run.from_version.map(|version| i64::try_from(version.0).unwrap_or(i64::MAX));
     let pid = i32::try_from(run.pid).unwrap_or(0);
@@ -58,7 +92,7 @@ pub(super) async fn acquire(store: &mut Postgres, run: &Run) -> Result<Lease, St
     let lease = async {
         client.batch_execute(&format!("BEGIN; {OWN_TIMEOUTS}")).await?;
         let taken =
-            client.query_typed(&take, &[(&holder, Type::TEXT), (&seconds, Type::INT8)]).await?;
+            client.query_typed(&take, &[(&holder, Type::TEXT), (&term, Type::INT8)]).await?;
         let Some(row) = taken.first() else {
             let rows = client.query_typed(&look, &[]).await?;
             client.batch_execute("ROLLBACK").await?;
@@ -78,9 +112,11 @@ pub(super) async fn acquire(store: &mut Postgres, run: &Run) -> Result<Lease, St
                     (&run.release, Type::TEXT),
                     (&env!("CARGO_PKG_VERSION"), Type::TEXT),
                     (&fence, Type::INT8),
+                    (&run.reason, Type::TEXT),
                 ],
             )
             .await?;
+        reach("COMMIT in Postgres");
         client.batch_execute("COMMIT").await?;
         Ok::<_, tokio_postgres::Error>(Ok((fence, died)))
     }
@@ -114,6 +150,60 @@ pub(super) async fn acquire(store: &mut Postgres, run: &Run) -> Result<Lease, St
     }
 }
 
+/// A session that was told to end is gone within this, or something is badly
+/// wrong with the server.
+const EVICTION_LIMIT: Duration = Duration::from_secs(30);
+
+pub(super) async fn evict(store: &mut Postgres) -> Result<Vec<String>, StoreError> {
+    const EVICT: &str = "end what a dead run left running";
+    // A killed client does not stop its statement. Sessions are known by their
+    // name; those that only read are of runs that have no row. Those of another
+    // database are not ours, even if this one is a copy of it with its runs.
+    let orphans = format!(
+        "SELECT a.pid, pg_catalog.left(pg_catalog.regexp_replace(a.query, '\\s+', ' ', 'g'), 80), \
+         a.state IS DISTINCT FROM 'idle' \
+         FROM pg_catalog.pg_stat_activity AS a JOIN {} AS r \
+         ON a.application_name = 'lockstep/' || r.run_id \
+         WHERE r.outcome = 'died' AND a.datname = pg_catalog.current_database() \
+         AND a.pid <> pg_catalog.pg_backend_pid()",
+        store.table("migration_runs")
+    );
+    let client = store.session().await?;
+    let mut ended = Vec::new();
+    let began = tokio::time::Instant::now();
+    loop {
+        let rows = client.query_typed(&orphans, &[]).await;
+        let rows = rows.map_err(|error| failed(EVICT, &error))?;
+        if rows.is_empty() || began.elapsed() > EVICTION_LIMIT {
+            return Ok(ended);
+        }
+        for row in &rows {
+            let (pid, query, active): (i32, Option<String>, bool) =
+                (row.get(0), row.get(1), row.get(2));
+            let terminate = "SELECT pg_catalog.pg_terminate_backend($1)";
+            let told = client.query_typed(terminate, &[(&pid, Type::INT4)]).await;
+            let query = query.unwrap_or_default();
+            if let Err(error) = told {
+                ended.push(format!(
+                    "session {pid} of a dead run cannot be ended ({}): {query}",
+                    super::chain(&error)
+                ));
+                return Ok(ended);
+            }
+            let line = format!("ended session {pid} of a dead run: {query}");
+            if active && !ended.contains(&line) {
+                ended.push(line);
+            }
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+pub(super) async fn cancel(store: &mut Postgres) {
+    // The server may be gone; then there is nothing to cancel.
+    let _ = store.config.cancel(&store.client).await;
+}
+
 pub(super) async fn release(store: &mut Postgres, outcome: &Outcome) -> Result<(), StoreError> {
     if store.fence == 0 {
         return Ok(());
@@ -132,6 +222,9 @@ pub(super) async fn release(store: &mut Postgres, outcome: &Outcome) -> Result<(
     let client = store.session().await?;
     let result = async {
         client.batch_execute(&format!("BEGIN; {OWN_TIMEOUTS}")).await?;
+        // The lease's row first, as whoever takes it over does: the other way
+        // round the two would wait for each other.
+        client.execute_typed(&give_back, &[(&fence, Type::INT8)]).await?;
         client
             .execute_typed(
                 &end_run,
@@ -143,7 +236,7 @@ pub(super) async fn release(store: &mut Postgres, outcome: &Outcome) -> Result<(
                 ],
             )
             .await?;
-        client.execute_typed(&give_back, &[(&fence, Type::INT8)]).await?;
+        reach("COMMIT in Postgres");
         client.batch_execute("COMMIT").await
     }
     .await;
@@ -153,6 +246,76 @@ pub(super) async fn release(store: &mut Postgres, outcome: &Outcome) -> Result<(
     }
     store.fence = 0;
     Ok(())
+}
+
+pub(super) async fn pair(store: &mut Postgres, pair: &str) -> Result<(), StoreError> {
+    let sql = format!(
+        "UPDATE {} SET pair = $1 WHERE id = 1 AND fence = $2",
+        store.table("migration_control")
+    );
+    let fence = store.fence;
+    let client = store.session().await?;
+    let params = [(&pair as &(dyn ToSql + Sync), Type::TEXT), (&fence, Type::INT8)];
+    let done = client.execute_typed(&sql, &params).await;
+    done.map(drop).map_err(|error| failed("pair the databases", &error))
+}
+
+impl Postgres {
+    /// Takes the lease away from a run, whether it is alive or not: from now on it
+    /// can write nothing. Says whether the run had it.
+    ///
+    /// # Errors
+    /// A store that cannot be written.
+    pub async fn unlock(&mut self, run_id: &str, by: &Run) -> Result<bool, StoreError> {
+        let control = self.table("migration_control");
+        let runs = self.table("migration_runs");
+        let script = [
+            format!(
+                "UPDATE {control} SET holder = NULL, expires_at = NULL, fence = fence + 1 \
+                 WHERE id = 1 AND holder ->> 'run_id' = $1 RETURNING fence"
+            ),
+            format!(
+                "UPDATE {runs} SET outcome = 'died', finished_at = pg_catalog.clock_timestamp(), \
+                 reason = $2 WHERE run_id = $1 AND outcome = 'running'"
+            ),
+            format!(
+                "INSERT INTO {runs} (run_id, command, started_by, pid, finished_at, fence, outcome, \
+                 reason, tool_version) VALUES ($1, 'unlock', $2, $3, pg_catalog.clock_timestamp(), \
+                 $4, 'ok', $5, $6)"
+            ),
+        ];
+        let reason = by.reason.clone();
+        let (who, pid) = (by.who(), i32::try_from(by.pid).unwrap_or(0));
+        let client = self.session().await?;
+        let done = async {
+            client.batch_execute(&format!("BEGIN; {OWN_TIMEOUTS}")).await?;
+            let taken = client.query_typed(&script[0], &[(&run_id, Type::TEXT)]).await?;
+            let Some(row) = taken.first() else {
+                client.batch_execute("ROLLBACK").await?;
+                return Ok(false);
+            };
+            let fence: i64 = row.get(0);
+            let params = [(&run_id as &(dyn ToSql + Sync), Type::TEXT), (&reason, Type::TEXT)];
+            client.execute_typed(&script[1], &params).await?;
+            client
+                .execute_typed(
+                    &script[2],
+                    &[
+                        (&by.id, Type::TEXT),
+                        (&who, Type::TEXT),
+                        (&pid, Type::INT4),
+                        (&fence, Type::INT8),
+                        (&reason, Type::TEXT),
+                        (&env!("CARGO_PKG_VERSION"), Type::TEXT),
+                    ],
+                )
+                .await?;
+            client.batch_execute("COMMIT").await?;
+            Ok(true)
+        }
+        .await;
+        done.map_err(|error: tokio_postgres::Error| failed("take the lease away", &error))
+    }
 }
 
 /// Renews the lease on a session of its own.
@@ -172,7 +335,7 @@ pub(super) async fn heart(store: &mut Postgres) -> Result<PostgresHeart, StoreEr
         run_id: store.run_id.clone(),
         fence: store.fence,
         renew: format!(
-            "UPDATE {} SET expires_at = pg_catalog.clock_timestamp() + $2 * interval '1 second' \
+            "UPDATE {} SET expires_at = pg_catalog.clock_timestamp() + $2 * interval '1 millisecond' \
              WHERE id = 1 AND fence = $1 AND holder IS NOT NULL",
             store.table("migration_control")
         ),
@@ -185,10 +348,10 @@ impl Heart for PostgresHeart {
         if self.client.is_closed() {
             self.client = self.config.client(&self.run_id).await?;
         }
-        let seconds = i64::try_from(LEASE_TERM.as_secs()).expect("a term of seconds");
+        let term = term_ms();
         let renewed = self
             .client
-            .execute_typed(&self.renew, &[(&self.fence, Type::INT8), (&seconds, Type::INT8)])
+            .execute_typed(&self.renew, &[(&self.fence, Type::INT8), (&term, Type::INT8)])
             .await
             .map_err(|error| failed(DOING, &error))?;
         match renewed {

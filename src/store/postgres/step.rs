@@ -62,6 +62,7 @@ async fn try_commit(
 ) -> Result<(), StoreError> {
     clean(store).await?;
     let begin = format!("BEGIN; {}", settings(store, step, "SET LOCAL"));
+    store.open = true;
     store.client.batch_execute(&begin).await.map_err(|error| failed(RUN, &error))?;
     store.used = true;
     let done = async {
@@ -120,6 +121,10 @@ fn only(step: &PgStep) -> &SqlStatement {
 pub(super) async fn perform(store: &mut Postgres, step: &PgStep) -> Result<(), StoreError> {
     let statement = only(step);
     clean(store).await?;
+    store.check_lease().await?;
+    if store.finished.take().as_ref() == Some(&statement.text) {
+        return Ok(());
+    }
     // No limit by default: a limit on locks would also bound the wait for old
     // snapshots, and leave an invalid index behind.
     let lock = step.timeouts.lock.filter(|_| statement.kind.in_transaction());
@@ -136,20 +141,24 @@ pub(super) async fn perform(store: &mut Postgres, step: &PgStep) -> Result<(), S
     })
 }
 
-/// A relation's state: what it belongs to, and whether it can be used.
+/// What has the name of an index.
 struct Index {
+    /// The table beside which it stands.
     table: String,
+    /// Whether it is an index of that table at all.
+    of_table: bool,
+    /// Whether it is one and can be used.
     valid: bool,
 }
 
-/// The index of that name in the schema of `table`, if there is one.
+/// What has the name of an index in the schema of `table`, if anything has.
 async fn index(
     store: &mut Postgres,
     index: &str,
     table: &QualifiedName,
 ) -> Result<Option<Index>, StoreError> {
     // The schema of a table is found as the statement itself will find it.
-    let sql = "SELECT t.oid::pg_catalog.regclass::text, i.indisvalid \
+    let sql = "SELECT t.oid::pg_catalog.regclass::text, i.indisvalid IS NOT NULL, i.indisvalid \
          FROM pg_catalog.pg_class AS t \
          JOIN pg_catalog.pg_class AS c ON c.relnamespace = t.relnamespace AND c.relname = $2 \
          LEFT JOIN pg_catalog.pg_index AS i ON i.indexrelid = c.oid AND i.indrelid = t.oid \
@@ -158,7 +167,8 @@ async fn index(
     let rows = ask(store, sql, &[(&name, Type::TEXT), (&index, Type::TEXT)]).await?;
     Ok(rows.first().map(|row| Index {
         table: row.get(0),
-        valid: row.get::<_, Option<bool>>(1).unwrap_or(false),
+        of_table: row.get(1),
+        valid: row.get::<_, Option<bool>>(2).unwrap_or(false),
     }))
 }
 
@@ -180,9 +190,11 @@ async fn ask(
     let nothing =
         PgStep { statements: Vec::new(), timeouts: crate::core::step::Timeouts::default() };
     let begin = format!("BEGIN READ ONLY; {}", settings(store, &nothing, "SET LOCAL"));
+    store.open = true;
     store.client.batch_execute(&begin).await.map_err(|error| failed(ASK, &error))?;
     let rows = store.client.query_typed(sql, params).await;
     let _ = store.client.batch_execute("ROLLBACK").await;
+    store.open = false;
     rows.map_err(|error| failed(ASK, &error))
 }
 
@@ -239,7 +251,7 @@ pub(super) async fn clear(store: &mut Postgres, step: &PgStep) -> Result<(), Sto
     let sql = match &statement.kind {
         SqlKind::CreateIndexConcurrently { index: name, table } => {
             match index(store, name, table).await? {
-                Some(index) if !index.valid => {
+                Some(index) if index.of_table && !index.valid => {
                     let index = QualifiedName {
                         schema: schema_of(store, table).await?,
                         name: name.clone(),
@@ -256,7 +268,10 @@ pub(super) async fn clear(store: &mut Postgres, step: &PgStep) -> Result<(), Sto
             if ask(store, sql, &[(&child, Type::TEXT), (&table, Type::TEXT)]).await?.is_empty() {
                 return Ok(());
             }
-            format!("ALTER TABLE {table} DETACH PARTITION {child} FINALIZE")
+            let finalize = format!("ALTER TABLE {table} DETACH PARTITION {child} FINALIZE");
+            run_alone(store, &finalize, CLEAR).await?;
+            store.finished = Some(statement.text.clone());
+            return Ok(());
         }
         SqlKind::ReindexConcurrently { target } => {
             for leftover in leftovers(store, target).await? {
@@ -265,18 +280,33 @@ pub(super) async fn clear(store: &mut Postgres, step: &PgStep) -> Result<(), Sto
             }
             return Ok(());
         }
-        SqlKind::Transactional
-        | SqlKind::DropIndexConcurrently { .. }
-        | SqlKind::AloneRepeatable
-        | SqlKind::AloneOnce => return Ok(()),
+        // Half dropped, it is invalid for good: nothing but the rest of the drop is
+        // left to do.
+        SqlKind::DropIndexConcurrently { index } => {
+            let sql = "SELECT 1 FROM pg_catalog.pg_index \
+                 WHERE indexrelid = pg_catalog.to_regclass($1) AND NOT indisvalid";
+            let name = quoted(index);
+            if ask(store, sql, &[(&name, Type::TEXT)]).await?.is_empty() {
+                return Ok(());
+            }
+            let drop = format!("DROP INDEX CONCURRENTLY IF EXISTS {name}");
+            run_alone(store, &drop, CLEAR).await?;
+            store.finished = Some(statement.text.clone());
+            return Ok(());
+        }
+        SqlKind::Transactional | SqlKind::AloneRepeatable | SqlKind::AloneOnce => return Ok(()),
     };
     run_alone(store, &sql, CLEAR).await
 }
 
 async fn run_alone(store: &mut Postgres, sql: &str, doing: &'static str) -> Result<(), StoreError> {
     clean(store).await?;
-    let set = "SET lock_timeout = 0; SET statement_timeout = 0";
-    store.client.batch_execute(set).await.map_err(|error| failed(doing, &error))?;
+    store.check_lease().await?;
+    let unlimited =
+        crate::core::step::Timeouts { lock: Some(Duration::ZERO), statement: Some(Duration::ZERO) };
+    // The names were found with the search path of the scripts.
+    let set = settings(store, &PgStep { statements: Vec::new(), timeouts: unlimited }, "SET");
+    store.client.batch_execute(&set).await.map_err(|error| failed(doing, &error))?;
     store.used = true;
     store.client.batch_execute(sql).await.map_err(|error| failed_as(doing, &error, Fate::Unknown))
 }
@@ -304,13 +334,17 @@ async fn leftovers(
          JOIN pg_catalog.pg_class AS c ON c.oid = i.indexrelid \
          JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace \
          WHERE NOT i.indisvalid AND c.relname ~ '_cc(new|old)[0-9]*$'";
+    // A name that would be too long is cut before the suffix.
+    const OF_INDEX: &str = "EXISTS (SELECT 1 FROM pg_catalog.pg_class AS o, \
+         pg_catalog.regexp_replace(c.relname::text, '_cc(new|old)[0-9]*$', '') AS stem \
+         WHERE o.oid = pg_catalog.to_regclass($1) AND (o.relname::text = stem \
+         OR pg_catalog.octet_length(c.relname::text) >= 60 \
+         AND pg_catalog.left(o.relname::text, pg_catalog.length(stem)) = stem))";
     let (sql, name) = match target {
         ReindexTarget::Index(index) => (
             format!(
                 "{ALL} AND i.indrelid = (SELECT indrelid FROM pg_catalog.pg_index \
-                 WHERE indexrelid = pg_catalog.to_regclass($1)) \
-                 AND c.relname LIKE (SELECT pg_catalog.left(relname, 40) FROM pg_catalog.pg_class \
-                 WHERE oid = pg_catalog.to_regclass($1)) || '%'"
+                 WHERE indexrelid = pg_catalog.to_regclass($1)) AND {OF_INDEX}"
             ),
             quoted(index),
         ),

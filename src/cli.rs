@@ -1,0 +1,78 @@
+//! The binary `migrate`: what people type, and what they read.
+//!
+//! Only this module and [`report`] print; only [`config`] reads the environment.
+//!
+//! [`report`]: crate::report
+
+pub mod args;
+pub mod commands;
+pub mod config;
+pub mod exit;
+pub mod failure;
+pub mod output;
+pub mod project;
+
+use args::{Cli, Command};
+use clap::Parser;
+use exit::Exit;
+use failure::Failure;
+use output::Output;
+
+/// Dies, or stops, at a failpoint, and says at which.
+#[cfg(feature = "failpoints")]
+fn arm_failpoint() {
+    fn happens(place: &'static str, signal: rustix::process::Signal) {
+        eprintln!("failpoint: {place}");
+        let ourselves = rustix::process::getpid();
+        rustix::process::kill_process(ourselves, signal).expect("a process may end itself");
+    }
+    crate::failpoint::arm(config::failpoint([
+        |place| happens(place, rustix::process::Signal::KILL),
+        |place| happens(place, rustix::process::Signal::STOP),
+    ]));
+}
+
+/// Runs the command line and returns the exit code.
+pub async fn run() -> u8 {
+    #[cfg(feature = "failpoints")]
+    arm_failpoint();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Help and version are answers; everything else is a usage error.
+            let _ = error.print();
+            return if error.use_stderr() { Exit::Usage.code() } else { Exit::Ok.code() };
+        }
+    };
+    let output = Output::new(&cli.global);
+    // On the heap: it holds every command's own.
+    let result = Box::pin(dispatch(cli, &output)).await;
+    match result {
+        Ok(code) => code,
+        Err(failure) => {
+            if !failure.said {
+                output.failure(&failure);
+            }
+            failure.exit.code()
+        }
+    }
+}
+
+async fn dispatch(cli: Cli, output: &Output) -> Result<u8, Failure> {
+    let global = &cli.global;
+    let done = match cli.command {
+        Command::Init => commands::init::run(global, output)?,
+        Command::New(args) => commands::new::run(global, &args, output)?,
+        Command::Up(args) => Box::pin(commands::up::run(global, &args, output)).await?,
+        Command::Down(args) => Box::pin(commands::down::run(global, &args, output)).await?,
+        Command::Plan(args) => commands::plan::run(global, &args, output).await?,
+        Command::Status(args) => commands::status::run(global, args, output).await?,
+        Command::Doctor => commands::doctor::run(global, output).await?,
+        Command::History(args) => commands::history::run(global, &args, output).await?,
+        Command::Verify => commands::verify::run(global, output).await?,
+        Command::Repair(args) => Box::pin(commands::repair::run(global, &args, output)).await?,
+        Command::Unlock(args) => commands::unlock::run(global, &args, output).await?,
+        Command::Sandbox(args) => return commands::sandbox::run(global, &args, output).await,
+    };
+    Ok(done.code())
+}

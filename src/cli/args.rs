@@ -1,0 +1,286 @@
+//! The command line, as clap reads it. Every flag is a promise of docs/cli.md.
+
+use crate::core::id::StoreName;
+use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// One migration history for Postgres and MongoDB.
+#[derive(Clone, Debug, Parser)]
+#[command(name = "migrate", version, disable_help_subcommand = true, max_term_width = 100)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+    /// For every command.
+    #[command(flatten)]
+    pub global: Global,
+}
+
+/// Flags of every command.
+#[derive(Args, Clone, Debug)]
+pub struct Global {
+    /// Read this file instead of ./migrate.toml
+    #[arg(short = 'C', long, value_name = "FILE", global = true)]
+    pub config: Option<PathBuf>,
+    /// Folder of the migrations [default: migrations]
+    #[arg(long, value_name = "DIR", global = true)]
+    pub dir: Option<PathBuf>,
+    /// Postgres URL [default: DATABASE_URL]
+    #[arg(long, value_name = "URL", global = true, hide_env_values = true)]
+    pub postgres: Option<String>,
+    /// MongoDB URL, with the database [default: MONGODB_URI]
+    #[arg(long, value_name = "URL", global = true, hide_env_values = true)]
+    pub mongo: Option<String>,
+    /// Use the settings of [env.NAME]
+    #[arg(long, value_name = "NAME", global = true)]
+    pub env: Option<String>,
+    /// Set a variable of templates
+    #[arg(long = "var", value_name = "NAME=VALUE", global = true)]
+    pub vars: Vec<String>,
+    /// What stdout is for
+    #[arg(long, value_enum, default_value_t = Output::Human, global = true)]
+    pub output: Output,
+    /// Wait until both databases accept connections, for this long at most
+    #[arg(long, value_name = "DURATION", value_parser = duration, global = true)]
+    pub wait: Option<Duration>,
+    /// Wait for the lease of another run, for this long at most [default: 60s]
+    #[arg(long, value_name = "DURATION", value_parser = duration, global = true)]
+    pub lock_wait: Option<Duration>,
+    /// Do not ask
+    #[arg(short, long, global = true)]
+    pub yes: bool,
+    /// Say nothing but failures
+    #[arg(short, long, global = true)]
+    pub quiet: bool,
+    /// Say more
+    #[arg(short, long, action = ArgAction::Count, global = true, conflicts_with = "quiet")]
+    pub verbose: u8,
+    /// When to use colours
+    #[arg(long, value_enum, value_name = "WHEN", default_value_t = Color::Auto, global = true)]
+    pub color: Color,
+}
+
+/// What stdout is for.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
+pub enum Output {
+    /// Results for people
+    Human,
+    /// One JSON object per line, and nothing else
+    Json,
+}
+
+/// When to use colours.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
+pub enum Color {
+    /// On a terminal, unless NO_COLOR is set
+    Auto,
+    /// Always
+    Always,
+    /// Never
+    Never,
+}
+
+/// The commands.
+#[derive(Clone, Debug, Subcommand)]
+pub enum Command {
+    /// Write migrate.toml and a commented first migration
+    Init,
+    /// Write the folder of the next migration
+    New(New),
+    /// Apply what is pending
+    Up(Up),
+    /// Revert, newest applied first; one migration by default
+    Down(Down),
+    /// Show what a command would do, and do nothing
+    Plan(Plan),
+    /// Show where every migration stands, in both stores
+    Status(Status),
+    /// Check both databases before a deployment, and change nothing
+    Doctor,
+    /// Show the audit log, or the records of one migration
+    History(History),
+    /// Compare the files with both histories, and the histories with each other
+    Verify,
+    /// Say what is wrong with a history; with a flag, mend that one thing
+    Repair(Repair),
+    /// Take the lease away from a run
+    Unlock(Unlock),
+    /// Run a command with a throwaway Postgres and MongoDB
+    Sandbox(Sandbox),
+}
+
+/// `repair`.
+#[derive(Args, Clone, Debug)]
+pub struct Repair {
+    /// The edit of this applied migration was harmless
+    #[arg(long, value_name = "VERSION", group = "what")]
+    pub accept_checksum: Option<String>,
+    /// This store was restored from an older backup: run there what it lacks
+    #[arg(long, value_enum, value_name = "STORE", group = "what")]
+    pub replay: Option<OneStore>,
+    /// The effect of this step is there (007/up/postgres/1)
+    #[arg(long, value_name = "STEP", group = "what", requires = "store")]
+    pub mark_applied: Option<String>,
+    /// Nothing of this step is there
+    #[arg(long, value_name = "STEP", group = "what", requires = "store")]
+    pub mark_reverted: Option<String>,
+    /// Run this step again
+    #[arg(long, value_name = "STEP", group = "what")]
+    pub redo: Option<String>,
+    /// These two databases are a pair from now on
+    #[arg(long, group = "what")]
+    pub pair: bool,
+    /// The store that --mark-applied and --mark-reverted are about
+    #[arg(long, value_enum, value_name = "STORE")]
+    pub store: Option<OneStore>,
+    /// Why; kept in the audit log
+    #[arg(long, value_name = "TEXT")]
+    pub reason: Option<String>,
+}
+
+/// `unlock`.
+#[derive(Args, Clone, Debug)]
+pub struct Unlock {
+    /// The run that has it; `migrate status` names it
+    #[arg(long, value_name = "ID")]
+    pub run: String,
+    /// Why; kept in the audit log
+    #[arg(long, value_name = "TEXT")]
+    pub reason: String,
+}
+
+/// `new`.
+#[derive(Args, Clone, Debug)]
+pub struct New {
+    /// What it is about: `add user preferences`
+    #[arg(value_name = "NAME", required = true)]
+    pub name: Vec<String>,
+    /// With phases, for a change without downtime
+    #[arg(long)]
+    pub phased: bool,
+    /// Only files for this store
+    #[arg(long, value_enum)]
+    pub store: Option<OneStore>,
+}
+
+/// One of the two.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
+pub enum OneStore {
+    /// Postgres
+    Postgres,
+    /// MongoDB
+    Mongo,
+}
+
+impl From<OneStore> for StoreName {
+    fn from(store: OneStore) -> StoreName {
+        match store {
+            OneStore::Postgres => StoreName::Postgres,
+            OneStore::Mongo => StoreName::Mongo,
+        }
+    }
+}
+
+/// `up`.
+#[derive(Args, Clone, Debug, Default)]
+pub struct Up {
+    /// Up to and including this version
+    #[arg(long, value_name = "VERSION")]
+    pub to: Option<String>,
+    /// This many migrations at most
+    #[arg(long, value_name = "N", conflicts_with = "to")]
+    pub steps: Option<usize>,
+    /// The release that this belongs to
+    #[arg(long, value_name = "NAME")]
+    pub release: Option<String>,
+    /// Stop between two steps after this long
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    pub timeout: Option<Duration>,
+    /// Apply files that sort below what is applied already
+    #[arg(long)]
+    pub allow_out_of_order: bool,
+}
+
+/// `down`.
+#[derive(Args, Clone, Debug, Default)]
+pub struct Down {
+    /// Down to this version, which stays; 0 reverts everything
+    #[arg(long, value_name = "VERSION", group = "far")]
+    pub to: Option<String>,
+    /// This many migrations
+    #[arg(long, value_name = "N", group = "far")]
+    pub steps: Option<usize>,
+    /// What the last run applied
+    #[arg(long, group = "far")]
+    pub last_run: bool,
+    /// What a release applied
+    #[arg(long, value_name = "NAME", group = "far")]
+    pub release: Option<String>,
+}
+
+/// `plan`.
+#[derive(Args, Clone, Debug)]
+pub struct Plan {
+    /// Of which command
+    #[command(subcommand)]
+    pub of: Option<PlanOf>,
+    /// Without a command, of `up`.
+    #[command(flatten)]
+    pub up: Up,
+}
+
+/// Whose plan.
+#[derive(Clone, Debug, Subcommand)]
+pub enum PlanOf {
+    /// What `up` would do
+    Up(Up),
+    /// What `down` would do
+    Down(Down),
+}
+
+/// `status`.
+#[derive(Args, Clone, Copy, Debug)]
+pub struct Status {
+    /// Exit with 3 when something is pending
+    #[arg(long)]
+    pub exit_code: bool,
+}
+
+/// `history`.
+#[derive(Args, Clone, Debug)]
+pub struct History {
+    /// The records of this migration
+    #[arg(value_name = "VERSION")]
+    pub version: Option<String>,
+}
+
+/// `sandbox`.
+#[derive(Args, Clone, Debug)]
+pub struct Sandbox {
+    /// Leave the servers running
+    #[arg(long)]
+    pub keep: bool,
+    /// Where the servers come from
+    #[arg(long, value_enum, default_value_t = With::Auto)]
+    pub with: With,
+    /// The command, and its arguments [default: a shell]
+    #[arg(last = true, value_name = "COMMAND")]
+    pub command: Vec<OsString>,
+}
+
+/// Where throwaway servers come from.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
+pub enum With {
+    /// Programs where they are found, else containers
+    Auto,
+    /// Programs on this machine
+    Programs,
+    /// Containers
+    Docker,
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    crate::core::duration::parse(text).map_err(|error| error.to_string())
+}

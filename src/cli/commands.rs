@@ -1,0 +1,14 @@
+//! One file per command.
+
+pub mod doctor;
+pub mod down;
+pub mod history;
+pub mod init;
+pub mod new;
+pub mod plan;
+pub mod repair;
+pub mod sandbox;
+pub mod status;
+pub mod unlock;
+pub mod up;
+pub mod verify;

@@ -1,0 +1,144 @@
+//! `migrate new`: the next migration, in the style of those that are there.
+
+use crate::cli::args::{self, Global};
+use crate::cli::commands::init::write;
+use crate::cli::exit::Exit;
+use crate::cli::failure::Failure;
+use crate::cli::output::Output;
+use crate::cli::project::configure;
+use crate::core::id::{StoreName, Version};
+use crate::core::parse::folder::parse_name;
+use serde_json::json;
+use std::fs;
+
+/// Versions of this many digits or more are timestamps.
+const TIMESTAMP_DIGITS: usize = 12;
+
+/// Runs the command.
+///
+/// # Errors
+/// Exit code 2.
+pub fn run(global: &Global, args: &args::New, output: &Output) -> Result<Exit, Failure> {
+    let usage = |code, message: String| Failure::new(Exit::Usage, code, message);
+    if args.phased {
+        return Err(usage("NOT_YET", "phased migrations are not supported yet".to_owned())
+            .next("write a plain one: `migrate new NAME`"));
+    }
+    let name = slug(&args.name.join(" "));
+    if name.is_empty() {
+        return Err(usage("BAD_NAME", "the name has no letter and no digit".to_owned())
+            .next("say what the migration does: `migrate new add user preferences`"));
+    }
+    let dir = configure(global)?.dir;
+    let folders = folders(&dir).map_err(|error| {
+        usage("NO_MIGRATIONS", format!("failed to read {}: {error}", dir.display()))
+            .next("`migrate init` makes a project")
+    })?;
+    let now = chrono::Utc::now().format("%Y%m%d%H%M%S").to_string();
+    let folder = dir.join(format!("{}{name}", next(&folders, &now)));
+    let stores = match args.store {
+        None => vec![StoreName::Postgres, StoreName::Mongo],
+        Some(store) => vec![store.into()],
+    };
+    let title = args.name.join(" ");
+    let mut written = Vec::new();
+    for store in stores {
+        for (file, text) in files(store, &title) {
+            let path = folder.join(file);
+            write(&path, &text)?;
+            output.remark(&format!("wrote {}", path.display()));
+            written.push(path.display().to_string());
+        }
+    }
+    output.object("new", &json!({ "folder": folder.display().to_string(), "files": written }));
+    Ok(Exit::Ok)
+}
+
+fn files(store: StoreName, title: &str) -> [(&'static str, String); 2] {
+    match store {
+        StoreName::Postgres => [
+            (
+                "up.sql",
+                format!(
+                    "-- {title}\n--\n-- One transaction, with its record in the history. No BEGIN, no COMMIT.\n-- CREATE INDEX CONCURRENTLY and its like are cut out and run on their own;\n-- `migrate plan` shows the cut.\n\n"
+                ),
+            ),
+            (
+                "down.sql",
+                "-- The way back: everything that up.sql did, undone in reverse order.\n-- If there is none, say so in migration.toml: irreversible = \"why\"\n\n".to_owned(),
+            ),
+        ],
+        StoreName::Mongo => [
+            (
+                "up.mongodb.js",
+                format!(
+                    "// {title}\n//\n// Runs in mongosh too. Here it is read, not executed: calls on `db` with\n// literal arguments, each a step of its own.\n//\n// db.createCollection(\"things\");\n// db.things.createIndex({{ name: 1 }}, {{ name: \"things_name\" }});\n\n"
+                ),
+            ),
+            (
+                "down.mongodb.js",
+                "// The way back: everything that up.mongodb.js did, undone in reverse order.\n\n".to_owned(),
+            ),
+        ],
+    }
+}
+
+/// `Add user preferences!` is `add-user-preferences`.
+fn slug(name: &str) -> String {
+    let kept = name
+        .to_lowercase()
+        .replace(|c: char| !c.is_ascii_lowercase() && !c.is_ascii_digit() && c != '_', "-");
+    kept.split('-').filter(|word| !word.is_empty()).collect::<Vec<_>>().join("-")
+}
+
+/// The folder names in the migrations folder; none when it is not there.
+fn folders(dir: &std::path::Path) -> std::io::Result<Vec<String>> {
+    let entries = match fs::read_dir(dir) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(error),
+    };
+    entries.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned())).collect()
+}
+
+/// The next number and its separator, in the style of the newest folder.
+fn next(folders: &[String], now: &str) -> String {
+    let newest = folders
+        .iter()
+        .filter_map(|folder| Some((parse_name(folder).ok()?.0, folder)))
+        .max_by_key(|(version, _)| *version);
+    let Some((Version(newest), folder)) = newest else { return "001-".to_owned() };
+    let digits = folder.bytes().take_while(u8::is_ascii_digit).count();
+    let separator = &folder[digits..=digits];
+    if digits >= TIMESTAMP_DIGITS {
+        let now: u64 = now[..digits.min(now.len())].parse().unwrap_or(0);
+        return format!("{:0digits$}{separator}", now.max(newest + 1));
+    }
+    format!("{:0digits$}{separator}", newest + 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(folders: &[&str], expected: &str) {
+        let folders: Vec<String> = folders.iter().map(|&folder| folder.to_owned()).collect();
+        assert_eq!(next(&folders, "20261120093000"), expected);
+    }
+
+    #[test]
+    fn the_next_folder_is_in_the_style_of_the_newest() {
+        check(&[], "001-");
+        check(&["001-a", "009_b", "README.md"], "010_");
+        check(&["7-x"], "8-");
+        check(&["20250101000000-a"], "20261120093000-");
+        check(&["20990101000000_a"], "20990101000001_");
+    }
+
+    #[test]
+    fn a_name_becomes_a_folder_name() {
+        assert_eq!(slug("Add user preferences!"), "add-user-preferences");
+        assert_eq!(slug("  über  x_y "), "ber-x_y");
+        assert_eq!(slug("!!"), "");
+    }
+}

@@ -1,0 +1,113 @@
+//! `migrate up`.
+
+use crate::cli::args::{self, Global};
+use crate::cli::exit::Exit;
+use crate::cli::failure::Failure;
+use crate::cli::output::{Output, SystemClock};
+use crate::cli::project::{self, Project, stop_on_signals};
+use crate::core::plan::{Goal, OutOfOrder, Plan, Up};
+use crate::engine::run::{self, Report, Settings};
+use crate::report::human::{Volume, duration};
+use std::time::Instant;
+
+/// The goal that the flags describe.
+///
+/// # Errors
+/// Exit code 2.
+pub fn goal(args: &args::Up) -> Result<Goal, Failure> {
+    Ok(Goal::Up(Up {
+        to: args.to.as_deref().map(project::version).transpose()?,
+        steps: args.steps,
+        out_of_order: match args.allow_out_of_order {
+            true => OutOfOrder::Allow,
+            false => OutOfOrder::Refuse,
+        },
+    }))
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// See docs/cli.md for the exit codes.
+pub async fn run(global: &Global, args: &args::Up, output: &Output) -> Result<Exit, Failure> {
+    let began = Instant::now();
+    let done = finish(
+        "up",
+        output,
+        Box::pin(async {
+            let goal = goal(args)?;
+            let stop = stop_on_signals(args.timeout)?;
+            let mut project = Project::open(global, "up").await?;
+            project.run.release.clone_from(&args.release);
+            let report = carry_out(&mut project, &goal, None, &stop, output).await?;
+            Ok((report, project.set.len()))
+        }),
+    )
+    .await?;
+    let (report, files) = done;
+    if !report.ahead.is_empty() {
+        let versions: Vec<String> = report.ahead.iter().map(ToString::to_string).collect();
+        output.remark(&format!(
+            "the databases are ahead of these files: a newer release applied {}",
+            versions.join(", ")
+        ));
+    }
+    match report.finished.len() {
+        0 if files == 0 => output.remark("nothing to do: the migrations folder is empty"),
+        0 => output.remark("nothing to do: every migration is applied"),
+        _ if output.volume == Volume::Quiet => {}
+        n => output.remark(&format!(
+            "applied {n} {} in {}",
+            if n == 1 { "migration" } else { "migrations" },
+            duration(began.elapsed())
+        )),
+    }
+    Ok(Exit::Ok)
+}
+
+/// Runs a command whose last JSON object is always `run_finished`.
+///
+/// # Errors
+/// The command's own.
+pub async fn finish<T>(
+    command: &str,
+    output: &Output,
+    work: impl Future<Output = Result<T, Failure>>,
+) -> Result<T, Failure> {
+    let result = work.await;
+    match &result {
+        Ok(_) => output.run_finished(command, Ok(Exit::Ok.code())),
+        Err(failure) => output.run_finished(command, Err(failure)),
+    }
+    // It has said what went wrong.
+    result.map_err(|mut failure| {
+        failure.said |= output.is_json();
+        failure
+    })
+}
+
+/// Reaches a goal with the databases of a project.
+///
+/// # Errors
+/// See docs/cli.md for the exit codes.
+pub async fn carry_out(
+    project: &mut Project,
+    goal: &Goal,
+    confirmed: Option<&Plan>,
+    stop: &crate::engine::Stop,
+    output: &Output,
+) -> Result<Report, Failure> {
+    let mut notices = output.notices();
+    let settings = Settings {
+        set: &project.set,
+        servers: &project.servers,
+        run: project.run.clone(),
+        tool_version: env!("CARGO_PKG_VERSION"),
+        clock: &SystemClock,
+        lock_wait: project.lock_wait,
+        stop,
+    };
+    let report = run::run(&mut project.stores, goal, confirmed, settings, &mut notices).await;
+    notices.finish();
+    report.map_err(|error| Failure::from(error).in_folder(&project::folder(&project.config)))
+}

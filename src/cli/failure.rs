@@ -1,0 +1,296 @@
+//! Failures as people and pipelines see them: what was being done, where, what
+//! the database said, what to do next, and a code that stays.
+
+use crate::cli::config::ConfigError;
+use crate::cli::exit::Exit;
+use crate::cli::project::chain;
+use crate::core::id::Direction;
+use crate::core::plan::PlanError;
+use crate::core::problem::{Place, Problem};
+use crate::core::step::{Body, Step};
+use crate::core::verify;
+use crate::engine::StopReason;
+use crate::engine::execute::{Cause, ExecuteError, FailedAt};
+use crate::engine::lock::{LockError, PairError};
+use crate::engine::run::RunError;
+use crate::store::{Fate, StoreError};
+
+/// Why a command did not do what it was asked to.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Failure {
+    /// The way it ends.
+    pub exit: Exit,
+    /// A stable name: `CHECKSUM_MISMATCH`.
+    pub code: &'static str,
+    /// What went wrong, in one line.
+    pub message: String,
+    /// The file it is about, and the place in it.
+    pub place: Option<(String, Option<Place>)>,
+    /// More of it: `detail`, `hint`, …, each with its text.
+    pub details: Vec<(&'static str, String)>,
+    /// What to do next.
+    pub next: Option<String>,
+    /// It was told already, in the last object of a run.
+    pub said: bool,
+    /// Further failures of the same kind, as when several files are wrong.
+    pub more: Vec<Failure>,
+}
+
+impl Failure {
+    /// A failure that is about no file.
+    pub fn new(exit: Exit, code: &'static str, message: impl Into<String>) -> Failure {
+        Failure {
+            exit,
+            code,
+            message: message.into(),
+            place: None,
+            details: Vec::new(),
+            next: None,
+            said: false,
+            more: Vec::new(),
+        }
+    }
+
+    /// With what to do next.
+    #[must_use]
+    pub fn next(mut self, next: impl Into<String>) -> Failure {
+        self.next = Some(next.into());
+        self
+    }
+
+    /// With its files named from where the person stands, not from the migrations
+    /// folder.
+    #[must_use]
+    pub fn in_folder(mut self, folder: &str) -> Failure {
+        if let Some((file, _)) = &mut self.place {
+            *file = format!("{folder}/{file}");
+        }
+        self.more = self.more.into_iter().map(|failure| failure.in_folder(folder)).collect();
+        self
+    }
+
+    /// Wrong files; nothing was touched.
+    pub fn of_problems(problems: Vec<Problem>) -> Failure {
+        let mut failures = problems.into_iter().map(|problem| Failure {
+            place: Some((problem.file, problem.at)),
+            next: problem.hint,
+            ..Failure::new(Exit::Usage, "BAD_MIGRATION", problem.message)
+        });
+        let first = failures.next();
+        let mut first = first.unwrap_or_else(|| {
+            Failure::new(Exit::Usage, "BAD_MIGRATION", "the migrations cannot be read")
+        });
+        first.more = failures.collect();
+        first
+    }
+}
+
+impl From<StoreError> for Failure {
+    fn from(error: StoreError) -> Failure {
+        let (exit, code, next) = match error.fate {
+            // Outside of a migration's step: it refuses us, not a statement.
+            Fate::Refused => (Exit::Unreachable, "DATABASE_REFUSED", Some(refused_next(&error))),
+            Fate::Unreachable => {
+                let next = "check that the database is up and the URL is right (`migrate -v status` shows it); then run the same command again";
+                (Exit::Unreachable, "UNREACHABLE", Some(next))
+            }
+            Fate::Unknown => {
+                let next =
+                    "run the same command again: it reads the history and goes on from there";
+                (Exit::Unreachable, "CONNECTION_LOST", Some(next))
+            }
+            Fate::Fenced => {
+                let next = "another run is at work; `migrate status` names it. Run the same command again when it is done";
+                (Exit::Locked, "LEASE_LOST", Some(next))
+            }
+            Fate::Corrupt => {
+                let next = "was it changed by hand, written by a newer release of migrate, or made by another program?";
+                (Exit::Conflict, "HISTORY_CORRUPT", Some(next))
+            }
+        };
+        let mut failure = Failure::new(exit, code, error.to_string());
+        failure.details.extend(error.said.detail.map(|detail| ("detail", detail)));
+        failure.details.extend(error.said.hint.map(|hint| ("hint", hint)));
+        failure.next = next.map(str::to_owned);
+        failure
+    }
+}
+
+/// What to do when a database answers, and will not have us.
+fn refused_next(error: &StoreError) -> &'static str {
+    match error.said.code.as_deref() {
+        Some("SQLSTATE 42501" | "Unauthorized, code 13") => {
+            "the user of this URL lacks a right: grant it, and run the same command again"
+        }
+        Some("SQLSTATE 25006") => {
+            "here nothing can be written: is this a replica? Use the URL of the primary, and run the same command again"
+        }
+        _ => "no migration failed: see to what it says, and run the same command again",
+    }
+}
+
+impl From<PairError> for Failure {
+    fn from(error: PairError) -> Failure {
+        Failure::new(Exit::Conflict, "PAIR_MISMATCH", error.to_string()).next(
+            "nothing was changed; check both URLs: is one of them of another environment? If they are to be a pair from now on, `migrate repair --pair`",
+        )
+    }
+}
+
+impl From<PlanError> for Failure {
+    fn from(error: PlanError) -> Failure {
+        let exit = match &error {
+            PlanError::Edited { .. }
+            | PlanError::Missing(_)
+            | PlanError::OutOfOrder { .. }
+            | PlanError::Gap { .. }
+            | PlanError::Torn(_)
+            | PlanError::NoRollback(_)
+            | PlanError::BadRollback { .. } => Exit::Conflict,
+            PlanError::UnknownVersion(_)
+            | PlanError::NotApplied(_)
+            | PlanError::UnknownRelease(_)
+            | PlanError::NoStore { .. }
+            | PlanError::DropsHistory { .. } => Exit::Usage,
+            PlanError::Irreversible { .. }
+            | PlanError::Baseline(_)
+            | PlanError::Requires { .. } => Exit::Refused,
+        };
+        let code = verify::code(&error);
+        let next = error.hint();
+        Failure::new(exit, code, error.to_string()).next(next)
+    }
+}
+
+impl From<LockError> for Failure {
+    fn from(error: LockError) -> Failure {
+        match error {
+            LockError::Store(error) => error.into(),
+            LockError::Pair(error) => error.into(),
+            LockError::Held { .. } => Failure::new(Exit::Locked, "LOCKED", error.to_string())
+                .next("wait for it (`--lock-wait 10m`); if that run is dead, its lease runs out by itself"),
+            LockError::Lost { .. } => Failure::new(Exit::Locked, "LEASE_LOST", error.to_string())
+                .next("what was done is recorded; run the same command again"),
+            LockError::Stopped(reason) => stopped(reason, error.to_string()),
+        }
+    }
+}
+
+fn stopped(reason: StopReason, message: String) -> Failure {
+    let (exit, code) = match reason {
+        StopReason::Interrupted => (Exit::Interrupted, "INTERRUPTED"),
+        StopReason::Terminated => (Exit::Terminated, "INTERRUPTED"),
+        StopReason::TimedOut => (Exit::Timeout, "TIMEOUT"),
+    };
+    Failure::new(exit, code, message)
+        .next("what was done is recorded, and the lease is given back; the same command goes on")
+}
+
+impl From<RunError> for Failure {
+    fn from(error: RunError) -> Failure {
+        match error {
+            RunError::Store(error) => error.into(),
+            RunError::Pair(error) => error.into(),
+            RunError::Plan(error) => error.into(),
+            RunError::Lock(error) => error.into(),
+            RunError::Execute(error) => of_execution(*error),
+            RunError::Changed => Failure::new(Exit::Conflict, "PLAN_CHANGED", error.to_string())
+                .next("nothing was changed; look at `migrate status`, and decide again"),
+        }
+    }
+}
+
+fn of_execution(error: ExecuteError) -> Failure {
+    let ExecuteError { finished, at, cause } = error;
+    let stopped_by_request = matches!(cause, Cause::Stopped(_));
+    let mut failure = match cause {
+        Cause::Store(error) => {
+            let place = at.as_ref().and_then(|at| {
+                place(at, error.said.statement?, error.said.position.unwrap_or(0))
+            });
+            let refused = error.fate == Fate::Refused && at.is_some();
+            let failure = Failure { place, ..error.into() };
+            match refused {
+                true => Failure { exit: Exit::Failed, code: "STEP_FAILED", next: None, ..failure },
+                false => failure,
+            }
+        }
+        Cause::Obstacle(obstacle) => {
+            let next = "nothing of it was touched; rename or drop what is in the way, or change the step";
+            let place = at.as_ref().and_then(|at| place(at, 0, 0));
+            Failure { place, ..Failure::new(Exit::Failed, "NAME_TAKEN", obstacle).next(next) }
+        }
+        Cause::Ask => Failure {
+            place: at.as_ref().and_then(|at| place(at, 0, 0)),
+            ..Failure::new(
+                Exit::Failed,
+                "IN_DOUBT",
+                "the step was interrupted, and no question to the server tells whether it happened",
+            )
+            .next("look at the database; then `migrate repair --mark-applied STEP` or `--mark-reverted STEP`")
+        },
+        Cause::Stopped(reason) => stopped(reason, format!("stopped between two steps: {reason}")),
+    };
+    if let Some(at) = &at {
+        if failure.place.is_none() && !stopped_by_request {
+            failure.place = Some((at.step.file.clone(), None));
+        }
+        failure.details.insert(
+            0,
+            ("step", format!("{} of {}, in {}", at.step.name, at.folder, at.step.store().title())),
+        );
+        if failure.exit == Exit::Failed && failure.next.is_none() {
+            failure.next = Some(match at.direction {
+                Direction::Up => format!(
+                    "correct the statement in {} and run the same command again: it goes on at this step",
+                    at.step.file
+                ),
+                Direction::Down => "this script is the one that the history keeps, and no edit of the file changes it: make the database such that it works, and run the same command again: it goes on at this step".to_owned(),
+            });
+        }
+    }
+    if !finished.is_empty() {
+        let versions: Vec<String> = finished.iter().map(ToString::to_string).collect();
+        failure.details.push(("done before", versions.join(", ")));
+    }
+    failure
+}
+
+/// The line of the file in which a statement of the step stands, and a character
+/// of it, from 0.
+fn place(at: &FailedAt, index: usize, position: usize) -> Option<(String, Option<Place>)> {
+    let (text, first_line) = statement(&at.step, index)?;
+    let byte = text.char_indices().nth(position).map_or(0, |(byte, _)| byte);
+    let word =
+        text[byte..].find(|c: char| !c.is_alphanumeric() && c != '_').unwrap_or(text.len() - byte);
+    let mut place = Place::of(&text, byte..byte + word.max(1));
+    place.line = place.line.saturating_add(first_line).saturating_sub(1);
+    Some((at.step.file.clone(), Some(place)))
+}
+
+fn statement(step: &Step, index: usize) -> Option<(String, u32)> {
+    match &step.body {
+        Body::Postgres(body) => {
+            let statement = body.statements.get(index)?;
+            Some((statement.text.clone(), statement.line))
+        }
+        Body::Mongo(body) => Some((body.text.clone(), step.line)),
+    }
+}
+
+impl From<ConfigError> for Failure {
+    fn from(error: ConfigError) -> Failure {
+        let code = error.code();
+        if error.problems().is_empty() {
+            // Its messages end with what to do.
+            let text = chain(&error);
+            return match text.split_once("; ") {
+                Some((message, next)) => Failure::new(Exit::Usage, code, message).next(next),
+                None => Failure::new(Exit::Usage, code, text),
+            };
+        }
+        let mut failure = Failure::of_problems(error.problems().to_vec());
+        failure.code = code;
+        failure
+    }
+}

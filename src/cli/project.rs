@@ -1,0 +1,351 @@
+//! What most commands begin with: the configuration, the files, the databases.
+
+use crate::cli::args::Global;
+use crate::cli::config::{self, Config, Flags, MongoSettings, PasswordCommand, PostgresSettings};
+use crate::cli::exit::Exit;
+use crate::cli::failure::Failure;
+use crate::core::id::{StoreName, Version};
+use crate::core::migration::MigrationSet;
+use crate::core::server::{MongoServer, PostgresServer, Servers};
+use crate::engine::{Stop, StopReason};
+use crate::source::{self, SourceError};
+use crate::store::mongo::{Mongo, MongoConfig};
+use crate::store::postgres::{Postgres, PostgresConfig, TlsDefaults};
+use crate::store::{Fate, Run, StoreError, Stores};
+use std::path::Path;
+use std::time::{Duration, Instant};
+use tokio::signal::unix::{SignalKind, signal};
+
+/// Between two tries to reach a database that is not up yet.
+const WAIT_POLL: Duration = Duration::from_millis(250);
+
+/// Reads the configuration.
+///
+/// # Errors
+/// Exit code 2.
+pub fn configure(global: &Global) -> Result<Config, Failure> {
+    let mut vars = Vec::new();
+    for var in &global.vars {
+        let Some((name, value)) = var.split_once('=') else {
+            return Err(Failure::new(Exit::Usage, "USAGE", format!("--var {var} has no `=`"))
+                .next("write --var NAME=VALUE"));
+        };
+        vars.push((name.to_owned(), value.to_owned()));
+    }
+    let flags = Flags {
+        config: global.config.clone(),
+        dir: global.dir.clone(),
+        postgres: global.postgres.clone(),
+        mongo: global.mongo.clone(),
+        env: global.env.clone(),
+        vars,
+    };
+    Ok(config::load_here(&flags)?)
+}
+
+/// Reads the migrations folder.
+///
+/// # Errors
+/// Exit code 2: everything that is wrong with it.
+pub fn read_set(config: &Config) -> Result<MigrationSet, Failure> {
+    source::read(&config.dir).map_err(|error| match error {
+        SourceError::Problems(problems) => {
+            Failure::of_problems(problems).in_folder(&folder(config))
+        }
+        SourceError::Missing { .. } => Failure::new(
+            Exit::Usage,
+            "NO_MIGRATIONS",
+            format!("there is no migrations folder `{}`", folder(config)),
+        )
+        .next("`migrate init` makes one, `--dir` names another"),
+        error @ SourceError::Io { .. } => Failure::new(Exit::Usage, "NO_MIGRATIONS", chain(&error)),
+    })
+}
+
+/// The migrations folder as seen from the working directory.
+pub fn folder(config: &Config) -> String {
+    let here = std::env::current_dir().ok();
+    let near = here.and_then(|here| config.dir.strip_prefix(here).ok().map(Path::to_owned));
+    near.unwrap_or_else(|| config.dir.clone()).display().to_string()
+}
+
+/// An error and its causes.
+pub fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text = format!("{text}: {error}");
+        cause = error.source();
+    }
+    text
+}
+
+/// Reads a version off the command line.
+///
+/// # Errors
+/// Exit code 2.
+pub fn version(text: &str) -> Result<Version, Failure> {
+    // A whole folder name is as good: people paste those.
+    let digits = text.split(['-', '_']).next().unwrap_or(text);
+    digits.parse().map_err(|_| {
+        Failure::new(Exit::Usage, "USAGE", format!("`{text}` is not a version"))
+            .next("write its number, as in 007; `migrate status` lists them")
+    })
+}
+
+/// What a command needs the migrations folder for.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Files {
+    /// Without them there is nothing to do.
+    Needed,
+    /// To compare them with the history, which has what is needed: `down`.
+    IfThere,
+    /// For nothing: `history`.
+    Unread,
+}
+
+/// A project with its databases reached.
+pub struct Project {
+    /// The configuration.
+    pub config: Config,
+    /// The files.
+    pub set: MigrationSet,
+    /// The databases.
+    pub stores: Stores<Postgres, Mongo>,
+    /// What they are.
+    pub servers: Servers,
+    /// Who we are.
+    pub run: Run,
+    /// How long to wait for the lease.
+    pub lock_wait: Duration,
+}
+
+impl Project {
+    /// Opens everything.
+    ///
+    /// # Errors
+    /// Exit codes 2 and 7, or 8 when `--wait` ran out.
+    pub async fn open(global: &Global, command: &str) -> Result<Project, Failure> {
+        Project::open_with(global, command, Files::Needed).await
+    }
+
+    /// Opens everything, the files as far as they are needed.
+    ///
+    /// # Errors
+    /// As [`Project::open`].
+    pub async fn open_with(
+        global: &Global,
+        command: &str,
+        files: Files,
+    ) -> Result<Project, Failure> {
+        let config = configure(global)?;
+        // Wrong files are told before a database is asked for anything.
+        let set = match files {
+            Files::Unread => MigrationSet::default(),
+            // A folder that somebody named is one that is meant to be there.
+            Files::IfThere if global.dir.is_none() && !config.dir.exists() => {
+                MigrationSet::default()
+            }
+            Files::Needed | Files::IfThere => read_set(&config)?,
+        };
+        let run = this_run(command);
+        let lock_wait = global.lock_wait.unwrap_or(config.lock_wait);
+        let (stores, servers) = connect(&config, &run.id, global.wait).await?;
+        Ok(Project { config, set, stores, servers, run, lock_wait })
+    }
+}
+
+/// Who runs this command, where.
+pub fn this_run(command: &str) -> Run {
+    Run {
+        id: uuid::Uuid::new_v4().to_string(),
+        command: command.to_owned(),
+        user: config::user(),
+        host: host(),
+        pid: std::process::id(),
+        release: None,
+        from_version: None,
+        reason: None,
+    }
+}
+
+fn host() -> String {
+    rustix::system::uname().nodename().to_string_lossy().into_owned()
+}
+
+/// Reaches both databases, or says which cannot be.
+///
+/// # Errors
+/// Exit codes 2 and 7, or 8 when `wait` ran out.
+pub async fn connect(
+    config: &Config,
+    run_id: &str,
+    wait: Option<Duration>,
+) -> Result<(Stores<Postgres, Mongo>, Servers), Failure> {
+    let (postgres, mongo) = futures_util::future::try_join(
+        connect_postgres(config, run_id, wait),
+        connect_mongo(config, run_id, wait),
+    )
+    .await?;
+    let (postgres, postgres_server) = postgres.unzip();
+    let (mongo, mongo_server) = mongo.unzip();
+    let servers = Servers { postgres: postgres_server, mongo: mongo_server };
+    Ok((Stores { postgres, mongo }, servers))
+}
+
+/// Reaches Postgres; `None` if this project has none.
+///
+/// # Errors
+/// Exit codes 2 and 7, or 8 when `wait` ran out.
+pub async fn connect_postgres(
+    config: &Config,
+    run_id: &str,
+    wait: Option<Duration>,
+) -> Result<Option<(Postgres, PostgresServer)>, Failure> {
+    let Some(settings) = config.stores()?.postgres else { return Ok(None) };
+    let settings = postgres_config(config, settings).await?;
+    let connect = async || {
+        let mut store = Postgres::connect(settings.clone(), run_id).await?;
+        let server = store.server().await?;
+        Ok((store, server))
+    };
+    until(wait, StoreName::Postgres, connect).await.map(Some)
+}
+
+/// Reaches MongoDB; `None` if this project has none.
+///
+/// # Errors
+/// Exit codes 2 and 7, or 8 when `wait` ran out.
+pub async fn connect_mongo(
+    config: &Config,
+    run_id: &str,
+    wait: Option<Duration>,
+) -> Result<Option<(Mongo, MongoServer)>, Failure> {
+    let Some(settings) = config.stores()?.mongo else { return Ok(None) };
+    let settings = mongo_config(settings).await?;
+    let connect = async || {
+        let store = Mongo::connect(settings.clone(), run_id).await?;
+        let server = store.server();
+        Ok((store, server))
+    };
+    until(wait, StoreName::Mongo, connect).await.map(Some)
+}
+
+/// Tries until a database takes connections, or the wait is over.
+async fn until<T>(
+    wait: Option<Duration>,
+    store: StoreName,
+    mut connect: impl AsyncFnMut() -> Result<T, StoreError>,
+) -> Result<T, Failure> {
+    let began = Instant::now();
+    loop {
+        let error = match connect().await {
+            Ok(reached) => return Ok(reached),
+            Err(error) => error,
+        };
+        let Some(wait) = wait else { return Err(error.into()) };
+        // A wrong password does not become right by waiting.
+        let hopeless = error.fate != Fate::Unreachable
+            || error.said.code.as_deref().is_some_and(|code| code.starts_with("SQLSTATE 28"));
+        if hopeless {
+            return Err(error.into());
+        }
+        if began.elapsed() >= wait {
+            let mut failure = Failure::from(error);
+            failure.exit = Exit::Timeout;
+            failure.code = "WAIT_TIMEOUT";
+            failure.details.push((
+                "waited",
+                format!("{} s for {} (--wait)", began.elapsed().as_secs(), store.title()),
+            ));
+            return Err(failure);
+        }
+        tokio::time::sleep(WAIT_POLL).await;
+    }
+}
+
+async fn postgres_config(
+    config: &Config,
+    settings: &PostgresSettings,
+) -> Result<PostgresConfig, Failure> {
+    let mut parsed = PostgresConfig::parse(settings.url.expose()).map_err(|error| {
+        Failure::new(Exit::Usage, "BAD_URL", error.to_string())
+            .next("write postgres://user:password@host:5432/database")
+    })?;
+    parsed.history_schema.clone_from(&config.history_schema);
+    parsed.schema.clone_from(&settings.schema);
+    parsed.tls_defaults(TlsDefaults {
+        mode: settings.sslmode,
+        root: settings.sslrootcert.clone(),
+        cert: settings.sslcert.clone(),
+        key: settings.sslkey.clone(),
+    });
+    if let Some(command) = &settings.password_command {
+        parsed.set_password(&password(command).await?);
+    }
+    Ok(parsed)
+}
+
+async fn mongo_config(settings: &MongoSettings) -> Result<MongoConfig, Failure> {
+    let mut parsed = MongoConfig::parse(settings.url.expose()).await.map_err(|error| {
+        Failure::new(Exit::Usage, "BAD_URL", error.to_string())
+            .next("write mongodb://user:password@host:27017/database")
+    })?;
+    if let Some(command) = &settings.password_command {
+        parsed.set_password(&password(command).await?);
+    }
+    Ok(parsed)
+}
+
+/// What a secret store's program says. Neither it nor what the program complains
+/// about is shown: both may hold the secret.
+async fn password(command: &PasswordCommand) -> Result<String, Failure> {
+    let failed = |why: String| {
+        let message = format!("password_command `{}` {why}", command.program);
+        Failure::new(Exit::Usage, "PASSWORD_COMMAND", message)
+            .next("run it by hand; it must print the password and nothing else, and end with 0")
+    };
+    let output = tokio::process::Command::new(&command.program)
+        .args(&command.arguments)
+        .stdin(std::process::Stdio::null())
+        .output()
+        .await
+        .map_err(|error| failed(format!("cannot be run: {error}")))?;
+    if !output.status.success() {
+        return Err(failed(format!("failed ({})", output.status)));
+    }
+    let text =
+        String::from_utf8(output.stdout).map_err(|_| failed("printed no text".to_owned()))?;
+    Ok(text.trim_end_matches(['\n', '\r']).to_owned())
+}
+
+/// Stops a run between two steps on SIGINT, SIGTERM, or after a time. A second
+/// SIGINT ends the process at once; the next run goes on all the same.
+///
+/// # Errors
+/// The system does not let us listen.
+pub fn stop_on_signals(timeout: Option<Duration>) -> Result<Stop, Failure> {
+    let failed = |error: std::io::Error| {
+        Failure::new(Exit::Failed, "SIGNALS", format!("failed to listen for signals: {error}"))
+    };
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
+    let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
+    let (sender, stop) = Stop::new();
+    tokio::spawn(async move {
+        let limit = async {
+            match timeout {
+                Some(limit) => tokio::time::sleep(limit).await,
+                None => std::future::pending().await,
+            }
+        };
+        let reason = tokio::select! {
+            _ = interrupt.recv() => StopReason::Interrupted,
+            _ = terminate.recv() => StopReason::Terminated,
+            () = limit => StopReason::TimedOut,
+        };
+        let _ = sender.send(Some(reason));
+        interrupt.recv().await;
+        std::process::exit(i32::from(Exit::Interrupted.code()));
+    });
+    Ok(stop)
+}

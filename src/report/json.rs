@@ -1,0 +1,73 @@
+//! Notices as JSON: one object per line on stdout, each with `v`, `event` and
+//! `at`, and nothing else there. The keys are a promise; see docs/cli.md.
+
+use crate::core::history::Timestamp;
+use crate::core::id::Direction;
+use crate::core::notice::Notice;
+use crate::core::status::without_number;
+use crate::report::utc;
+use serde_json::{Value, json};
+
+/// The version of every object.
+pub const VERSION: u32 = 1;
+
+/// One object: `fields` with what every object has in front of them.
+pub fn object(event: &str, at: Timestamp, fields: &Value) -> String {
+    let fields = fields.to_string();
+    let rest = fields.strip_prefix('{').filter(|rest| *rest != "}").unwrap_or("}");
+    let comma = if rest == "}" { "" } else { "," };
+    let at = utc(at);
+    format!(r#"{{"v":{VERSION},"event":"{event}","at":"{at}"{comma}{rest}"#)
+}
+
+/// The object of a notice; `None` for what is only meant for people.
+pub fn notice(notice: &Notice, at: Timestamp) -> Option<String> {
+    let (event, fields) = match notice {
+        Notice::RunStarted { command, run_id, migrations } => (
+            "run_started",
+            json!({ "command": command, "run_id": run_id, "migrations": migrations }),
+        ),
+        Notice::MigrationStarted { version, folder, direction } => (
+            "migration_started",
+            json!({ "version": version.0, "name": without_number(folder), "direction": way(*direction) }),
+        ),
+        Notice::StepStarted { version, step, store, summary, settling } => (
+            "step_started",
+            json!({
+                "version": version.0, "step": step.to_string(), "store": store.word(),
+                "statement": summary, "settling": settling,
+            }),
+        ),
+        Notice::StepFinished { version, step, store, took } => (
+            "step_finished",
+            json!({
+                "version": version.0, "step": step.to_string(), "store": store.word(),
+                "ms": millis(*took),
+            }),
+        ),
+        Notice::MigrationFinished { version, folder, direction, took } => (
+            "migration_finished",
+            json!({
+                "version": version.0, "name": without_number(folder), "direction": way(*direction),
+                "ms": millis(*took),
+            }),
+        ),
+        Notice::Waiting { store, holder } => {
+            ("waiting", json!({ "store": store.word(), "holder": holder }))
+        }
+        Notice::Remark(text) => ("remark", json!({ "message": text })),
+    };
+    Some(object(event, at, &fields))
+}
+
+/// `up` or `down`.
+pub fn way(direction: Direction) -> &'static str {
+    match direction {
+        Direction::Up => "up",
+        Direction::Down => "down",
+    }
+}
+
+fn millis(took: std::time::Duration) -> u64 {
+    u64::try_from(took.as_millis()).unwrap_or(u64::MAX)
+}

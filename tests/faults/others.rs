@@ -1,0 +1,202 @@
+//! Poolers, other sessions, roles and servers that do not let us.
+
+use std::fs;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use tempfile::TempDir;
+
+use crate::blocker::number;
+use crate::dump::dump;
+use crate::killed::{check, undisturbed};
+use crate::project::{Project, Running, seeded, sql};
+use crate::support::{Database, block_on, servers};
+use crate::until;
+
+/// A pgbouncer in transaction mode, for as long as this lives.
+struct Pooler {
+    child: Child,
+    port: u16,
+    folder: TempDir,
+}
+
+impl Pooler {
+    fn new(postgres_url: &str) -> Pooler {
+        use std::os::unix::fs::PermissionsExt;
+        let server = postgres_url.rsplit_once('@').expect("a URL with a user").1;
+        let server = server.split('/').next().expect("a host").rsplit_once(':').expect("a port").1;
+        let port = std::net::TcpListener::bind(("127.0.0.1", 0))
+            .and_then(|listener| listener.local_addr())
+            .expect("a free port")
+            .port();
+        let folder = tempfile::Builder::new()
+            .permissions(fs::Permissions::from_mode(0o755))
+            .tempdir()
+            .expect("a folder");
+        let file = folder.path().join("pgbouncer.ini");
+        let text = format!(
+            "[databases]\n* = host=127.0.0.1 port={server} user=postgres\n[pgbouncer]\n\
+             listen_addr = 127.0.0.1\nlisten_port = {port}\nunix_socket_dir =\nauth_type = any\n\
+             pool_mode = transaction\ndefault_pool_size = 3\n"
+        );
+        fs::write(&file, text).expect("a file");
+        let mut command = Command::new("/usr/sbin/pgbouncer");
+        if rustix::process::geteuid().is_root() {
+            command.args(["-u", "nobody"]);
+        }
+        let log = fs::File::create(folder.path().join("log")).expect("a file");
+        let child = command
+            .arg(&file)
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().expect("a file"))
+            .stderr(log)
+            .spawn()
+            .expect("pgbouncer is here: scripts/setup --tests");
+        until("pgbouncer to listen", || std::net::TcpStream::connect(("127.0.0.1", port)).is_ok());
+        Pooler { child, port, folder }
+    }
+
+    fn url(&self, database: &Database) -> String {
+        format!("postgres://postgres@127.0.0.1:{}/{}", self.port, database.name)
+    }
+}
+
+impl Drop for Pooler {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let log = fs::read_to_string(self.folder.path().join("log")).unwrap_or_default();
+            eprintln!("pgbouncer said: {log}");
+        }
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[test]
+fn behind_a_pooler_in_transaction_mode_everything_works() {
+    let project = Project::usual();
+    let database = seeded("pooler");
+    let pooler = Pooler::new(&database.postgres_url);
+    let url = pooler.url(&database);
+    let ended = project.migrate_at(&url, &database.mongo_uri, &["up"]).succeeds();
+    check(&database, &undisturbed().up, &ended);
+    let down = ["down", "--to", "0", "--yes"];
+    let ended = project.migrate_at(&url, &database.mongo_uri, &down).succeeds();
+    check(&database, &undisturbed().down, &ended);
+    // Five at once share three sessions.
+    let start = |_| project.migrate_at(&url, &database.mongo_uri, &["up"]).start();
+    let running: Vec<Running> = (0..5).map(start).collect();
+    for run in running {
+        let ended = run.wait();
+        assert_eq!(ended.code, Some(0), "{}", ended.text);
+        check(&database, &undisturbed().again, &ended);
+    }
+}
+
+/// A session of somebody else.
+struct Foreign {
+    runtime: tokio::runtime::Runtime,
+    client: Option<tokio_postgres::Client>,
+}
+
+impl Foreign {
+    fn new(url: &str, begin: &str) -> Foreign {
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .build()
+            .expect("a runtime starts");
+        let client = runtime.block_on(async {
+            let (client, connection) = tokio_postgres::connect(url, tokio_postgres::NoTls)
+                .await
+                .expect("Postgres answers");
+            tokio::spawn(connection);
+            client.batch_execute(begin).await.expect("a transaction begins");
+            client
+        });
+        Foreign { runtime, client: Some(client) }
+    }
+
+    fn end(mut self) {
+        let client = self.client.take().expect("it is there until now");
+        self.runtime.block_on(client.batch_execute("COMMIT")).expect("it commits");
+    }
+}
+
+#[test]
+fn a_foreign_snapshot_delays_an_index_built_by_five_runners_and_nothing_more() {
+    let project = Project::usual();
+    let database = seeded("snapshot");
+    let begin = "BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT count(*) FROM people";
+    let foreign = Foreign::new(&database.postgres_url, begin);
+    let start = |_| project.migrate(&database, &["up"]).start();
+    let running: Vec<Running> = (0..5).map(start).collect();
+    let waits = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() \
+         AND query LIKE 'CREATE INDEX CONCURRENTLY%' AND wait_event_type = 'Lock'";
+    until("the build to wait", || number(&database.postgres_url, waits) == 1);
+    foreign.end();
+    for run in running {
+        let ended = run.wait();
+        assert_eq!(ended.code, Some(0), "{}", ended.text);
+        check(&database, &undisturbed().up, &ended);
+    }
+}
+
+#[test]
+fn while_an_alter_table_waits_for_a_table_reads_get_through() {
+    let project = Project::of(&[("001-note/up.sql", "ALTER TABLE people ADD COLUMN note text;\n")]);
+    let database = seeded("held_table");
+    let foreign = Foreign::new(&database.postgres_url, "BEGIN; SELECT * FROM people LIMIT 1");
+    let run = project.migrate(&database, &["up"]).start();
+    let waits = "SELECT count(*) FROM pg_locks WHERE relation = 'people'::regclass AND NOT granted \
+         AND mode = 'AccessExclusiveLock'";
+    until("the ALTER TABLE to wait", || number(&database.postgres_url, waits) == 1);
+    let began = Instant::now();
+    assert_eq!(number(&database.postgres_url, "SELECT count(*) FROM people"), 50);
+    // The try that was under way ends after 3 s, and lets the read through.
+    assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
+    until("another try", || number(&database.postgres_url, waits) == 1);
+    foreign.end();
+    let ended = run.wait();
+    assert_eq!(ended.code, Some(0), "{}", ended.text);
+    let columns = "SELECT count(*) FROM pg_attribute WHERE attrelid = 'people'::regclass AND attname = 'note'";
+    assert_eq!(number(&database.postgres_url, columns), 1);
+}
+
+#[test]
+fn a_role_without_privileges_is_refused_and_nothing_is_left() {
+    let project = Project::usual();
+    let database = seeded("no_privileges");
+    let before = dump(&database);
+    let role = format!("role_{}", database.name);
+    let create = format!("CREATE ROLE {role} LOGIN");
+    block_on(async || sql(&servers().postgres_url, &create).await);
+    let url = database.postgres_url.replacen("postgres@", &format!("{role}@"), 1);
+    let ended = project.migrate_at(&url, &database.mongo_uri, &["up"]).run();
+    assert_eq!(ended.code, Some(7), "{}", ended.text);
+    assert!(ended.text.contains("permission denied"), "{}", ended.text);
+    dump(&database).is(&before, &ended.text);
+    let ended = project.migrate(&database, &["up"]).succeeds();
+    check(&database, &undisturbed().up, &ended);
+    block_on(async || sql(&servers().postgres_url, &format!("DROP ROLE {role}")).await);
+}
+
+#[test]
+fn a_read_only_postgres_is_refused_and_nothing_is_left() {
+    let project = Project::usual();
+    let database = seeded("read_only");
+    let before = dump(&database);
+    let set = |value: &str| {
+        let name = &database.name;
+        let alter = format!("ALTER DATABASE {name} SET default_transaction_read_only = {value}");
+        block_on(async || sql(&servers().postgres_url, &alter).await);
+    };
+    set("on");
+    let ended = project.migrate(&database, &["up"]).run();
+    assert_eq!(ended.code, Some(7), "{}", ended.text);
+    assert!(ended.text.contains("read-only transaction"), "{}", ended.text);
+    set("off");
+    dump(&database).is(&before, &ended.text);
+    let ended = project.migrate(&database, &["up"]).succeeds();
+    check(&database, &undisturbed().up, &ended);
+}
