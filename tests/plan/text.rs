@@ -1,0 +1,485 @@
+//! The little language of these tests.
+//!
+//! Files, a line for each migration:
+//! ```text
+//! with standalone                  the servers, see `server`
+//! 001 p m* m                       p is a step for Postgres, m one for MongoDB,
+//! 002 p~b m! | folder~b            * journaled, ! dropDatabase; another text after ~
+//! 003 p | down m* p | order mongo | irreversible why | requires postgres 16.0
+//! ```
+//! Without `down`, every store that has a step has a down script: `p` and `m*`.
+//!
+//! History, in any order:
+//! ```text
+//! 001 done                         every step of the file, and both rows
+//! 001 up/postgres/1 applied        in the store of the step
+//! 002 up/mongo/1#2 started applied several events; the second attempt
+//! 002 accepted both                so is `baseline`
+//! row 002 running mongo            in `postgres`, `mongo` or `both`
+//! stored 003 p m*                  the down scripts that both histories keep
+//! ```
+//! After each: `rank=2` (the version's number if nothing is said), `~old` (another
+//! text of step and folder), `folder~old` (of the folder alone), `run=`, `release=`.
+
+use expect_test::Expect;
+use lockstep::core::checksum::Checksum;
+use lockstep::core::history::{
+    Event, Histories, History, Record, Row, RowStatus, Snapshot, Timestamp,
+};
+use lockstep::core::id::{Direction, Phase, StepId, StepName, StoreName, Version};
+use lockstep::core::migration::{Migration, MigrationSet, Options, Requires, Rollback};
+use lockstep::core::plan::{Down, Goal, Known, OutOfOrder, Plan, PlanError, Up};
+use lockstep::core::plan::{needs_rollbacks, plan};
+use lockstep::core::server::{MongoServer, PostgresServer, Servers, Topology};
+use lockstep::core::status;
+use lockstep::core::step::{
+    Body, Commit, MongoKind, MongoStep, PgStep, Repeat, SqlKind, SqlStatement, Step, Timeouts,
+};
+use std::collections::BTreeMap;
+
+/// All that a plan is made of, as it was written down.
+#[derive(Clone, Debug, Default)]
+pub struct World {
+    pub set: MigrationSet,
+    pub servers: Servers,
+    pub postgres: Snapshot,
+    pub mongo: Snapshot,
+    /// The down scripts that the histories keep.
+    pub stored: BTreeMap<Version, Rollback>,
+    /// What the checksums in messages stand for.
+    labels: BTreeMap<String, String>,
+}
+
+impl World {
+    pub fn new(files: &str, history: &str) -> World {
+        let mut world =
+            World { servers: servers("postgres 15.4, mongo 7.0.2"), ..World::default() };
+        let mut migrations = Vec::new();
+        for line in lines(files) {
+            match line.strip_prefix("with ") {
+                Some(text) => world.servers = servers(text),
+                None => migrations.push(world.migration(line)),
+            }
+        }
+        world.set = MigrationSet::new(migrations).expect("each version once");
+        for line in lines(history) {
+            world.remember(line);
+        }
+        world
+    }
+
+    pub fn snapshot(&mut self, store: StoreName) -> &mut Snapshot {
+        match store {
+            StoreName::Postgres => &mut self.postgres,
+            StoreName::Mongo => &mut self.mongo,
+        }
+    }
+
+    pub fn histories(&self) -> Histories {
+        Histories {
+            postgres: History::replay(self.postgres.clone()),
+            mongo: History::replay(self.mongo.clone()),
+        }
+    }
+
+    pub fn plan(&self, goal: &Goal) -> Result<Plan, Box<PlanError>> {
+        let histories = self.histories();
+        let wanted = needs_rollbacks(&histories, goal)?;
+        // A row carries the scripts; where no row is, there are none.
+        let rollbacks = wanted
+            .into_iter()
+            .filter(|version| histories.row(*version).is_some())
+            .filter_map(|version| Some((version, self.stored.get(&version)?.clone())))
+            .collect();
+        let known = Known {
+            set: &self.set,
+            histories: &histories,
+            rollbacks: &rollbacks,
+            servers: &self.servers,
+        };
+        Ok(plan(&known, goal)?)
+    }
+
+    fn sum(&mut self, subject: &str, text: &str) -> Checksum {
+        let sum = Checksum::of(format!("{subject} {text}").as_bytes());
+        let label = if text.is_empty() { "<the text>" } else { &format!("<{text}>") };
+        self.labels.insert(sum.short(), label.to_owned());
+        sum
+    }
+
+    fn step_sum(&mut self, version: Version, name: &StepName, text: &str) -> Checksum {
+        self.sum(&format!("{version} {name}"), text)
+    }
+
+    fn folder_sum(&mut self, version: Version, text: &str) -> Checksum {
+        self.sum(&format!("{version} folder"), text)
+    }
+
+    fn migration(&mut self, line: &str) -> Migration {
+        let mut parts = line.split('|').map(str::trim);
+        let first = parts.next().expect("split gives one part at least");
+        let (version, up) = first.split_once(' ').unwrap_or((first, ""));
+        let version: Version = version.parse().expect("a version");
+        let folder = folder_name(version);
+        let mut steps = Vec::new();
+        for token in up.split_whitespace() {
+            let (kind, text) = token.split_once('~').unwrap_or((token, ""));
+            let mut step = up_step(kind, &steps);
+            step.checksum = self.step_sum(version, &step.name, text);
+            step.file = format!("{folder}/{}", step.file);
+            steps.push(step);
+        }
+        let mut down = Vec::new();
+        for (store, token) in [(StoreName::Postgres, "p"), (StoreName::Mongo, "m*")] {
+            if steps.iter().any(|step| step.store() == store) {
+                down.push(token);
+            }
+        }
+        let mut rollback = scripts(&down);
+        let mut options = Options::default();
+        let mut folder_text = "";
+        for part in parts {
+            let (word, rest) = part.split_once(' ').unwrap_or((part, ""));
+            match word {
+                "down" => rollback = scripts(&rest.split_whitespace().collect::<Vec<_>>()),
+                "order" if rest == "mongo" => rollback.order.reverse(),
+                "irreversible" => rollback.irreversible = Some(rest.to_owned()),
+                "requires" => options.requires = requires(rest),
+                text => folder_text = text.strip_prefix("folder~").expect("a part of a file"),
+            }
+        }
+        options.irreversible.clone_from(&rollback.irreversible);
+        self.stored.insert(version, rollback.clone());
+        Migration {
+            version,
+            name: "name".to_owned(),
+            description: "name".to_owned(),
+            checksum: self.folder_sum(version, folder_text),
+            folder,
+            steps,
+            rollback,
+            options,
+        }
+    }
+
+    fn remember(&mut self, line: &str) {
+        let mut words = Vec::new();
+        let mut extra = BTreeMap::new();
+        for word in line.split_whitespace() {
+            match word.split_once(['=', '~']) {
+                Some((key, value)) => drop(extra.insert(key, value)),
+                None => words.push(word),
+            }
+        }
+        match words.as_slice() {
+            ["stored", version, tokens @ ..] => {
+                let version = version.parse().expect("a version");
+                self.stored.insert(version, scripts(tokens));
+            }
+            ["row", version, status, place] => {
+                let version = version.parse().expect("a version");
+                self.row(version, status.parse().expect("a status"), place, &extra);
+            }
+            [version, "done"] => {
+                let version = version.parse().expect("a version");
+                let migration = self.set.get(version).expect("`done` is for what has a file");
+                let names: Vec<_> = migration.steps.iter().map(|step| step.name.clone()).collect();
+                for name in names {
+                    self.record(
+                        version,
+                        name.clone(),
+                        1,
+                        Event::Applied,
+                        &extra,
+                        name_store(&name),
+                    );
+                }
+                self.row(version, RowStatus::Completed, "both", &extra);
+            }
+            [version, word, place]
+                if word.starts_with("baseline") || word.starts_with("accepted") =>
+            {
+                let version = version.parse().expect("a version");
+                let (name, attempt) = name_and_attempt(word);
+                for store in places(place) {
+                    self.record(version, name.clone(), attempt, Event::Applied, &extra, store);
+                }
+            }
+            [version, name, events @ ..] if !events.is_empty() => {
+                let version = version.parse().expect("a version");
+                let (name, attempt) = name_and_attempt(name);
+                for event in events {
+                    let event = event.parse().expect("an event");
+                    self.record(version, name.clone(), attempt, event, &extra, name_store(&name));
+                }
+            }
+            _ => panic!("not a line of a history: {line}"),
+        }
+    }
+
+    fn record(
+        &mut self,
+        version: Version,
+        step: StepName,
+        attempt: u32,
+        event: Event,
+        extra: &BTreeMap<&str, &str>,
+        store: StoreName,
+    ) {
+        let file = self.set.get(version);
+        let own = file.and_then(|file| file.steps.iter().find(|it| it.name == step));
+        let own = own.map(|step| step.checksum);
+        let checksum = match (extra.get(""), own) {
+            (Some(text), _) => self.step_sum(version, &step, text),
+            (None, Some(sum)) => sum,
+            (None, None) => self.step_sum(version, &step, ""),
+        };
+        let record = Record {
+            step: StepId { version, name: step },
+            attempt,
+            event,
+            rank: rank(version, extra),
+            checksum,
+            migration_checksum: self.folder_of(version, extra),
+        };
+        self.snapshot(store).records.push(record);
+    }
+
+    fn folder_of(&mut self, version: Version, extra: &BTreeMap<&str, &str>) -> Checksum {
+        match extra.get("folder").or_else(|| extra.get("")) {
+            Some(text) => self.folder_sum(version, text),
+            None => match self.set.get(version) {
+                Some(migration) => migration.checksum,
+                None => self.folder_sum(version, ""),
+            },
+        }
+    }
+
+    fn row(
+        &mut self,
+        version: Version,
+        status: RowStatus,
+        place: &str,
+        extra: &BTreeMap<&str, &str>,
+    ) {
+        let row = Row {
+            version,
+            rank: rank(version, extra),
+            migration_name: folder_name(version),
+            description: "name".to_owned(),
+            checksum: self.folder_of(version, extra),
+            status,
+            executed_at: Timestamp(1),
+            finished_at: (status != RowStatus::Running).then_some(Timestamp(2)),
+            execution_time_ms: 1,
+            applied_by: "me@here".to_owned(),
+            release: extra.get("release").map(ToString::to_string),
+            tool_version: "1.0.0".to_owned(),
+            run_id: extra.get("run").copied().unwrap_or("run").to_owned(),
+        };
+        for store in places(place) {
+            self.snapshot(store).rows.push(row.clone());
+        }
+    }
+
+    /// What a plan says, or why there is none; checksums by what they stand for.
+    fn show(&self, goal: &str) -> String {
+        let text = match self.plan(&self::goal(goal)) {
+            Ok(plan) if plan == Plan::default() => "nothing".to_owned(),
+            Ok(plan) => {
+                let ahead = plan.ahead.iter().map(|version| format!("ahead: {version}"));
+                let work = (!plan.work.is_empty()).then(|| plan.to_string());
+                ahead.chain(work).collect::<Vec<_>>().join("\n")
+            }
+            Err(error) => format!("error: {error}\nhint: {}", error.hint()),
+        };
+        self.labels.iter().fold(text, |text, (sum, label)| text.replace(sum, label))
+    }
+}
+
+/// Files and a history in, the plan out.
+#[track_caller]
+pub fn check(files: &str, history: &str, goal: &str, expected: &Expect) {
+    expected.assert_eq(&World::new(files, history).show(goal));
+}
+
+/// The same plan for each of several histories.
+#[track_caller]
+pub fn check_each(files: &str, histories: &[&str], goal: &str, expected: &Expect) {
+    let plans = histories.iter().map(|history| World::new(files, history).show(goal));
+    let mut plans: Vec<String> = plans.collect();
+    plans.dedup();
+    expected.assert_eq(&plans.join("\n-- but also --\n"));
+}
+
+/// Files and a history in, what `migrate status` says out.
+#[track_caller]
+pub fn check_status(files: &str, history: &str, expected: &Expect) {
+    let world = World::new(files, history);
+    let lines = status::lines(&world.set, &world.histories());
+    let line = |line: &status::Line| {
+        format!(
+            "{} {}: postgres {}, mongo {}, file {}",
+            line.version,
+            line.state.word(),
+            line.postgres.word(),
+            line.mongo.word(),
+            line.file.word()
+        )
+    };
+    expected.assert_eq(&lines.iter().map(line).collect::<Vec<_>>().join("\n"));
+}
+
+fn lines(text: &str) -> impl Iterator<Item = &str> {
+    text.lines().map(str::trim).filter(|line| !line.is_empty())
+}
+
+fn rank(version: Version, extra: &BTreeMap<&str, &str>) -> u32 {
+    match extra.get("rank") {
+        Some(rank) => rank.parse().expect("a rank"),
+        None => u32::try_from(version.0).expect("a small version"),
+    }
+}
+
+pub fn folder_name(version: Version) -> String {
+    format!("{version}-name")
+}
+
+fn name_and_attempt(text: &str) -> (StepName, u32) {
+    let (name, attempt) = text.split_once('#').unwrap_or((text, "1"));
+    (name.parse().expect("a step"), attempt.parse().expect("an attempt"))
+}
+
+pub fn name_store(name: &StepName) -> StoreName {
+    match name {
+        StepName::Script { store, .. } => *store,
+        _ => panic!("{name} does not say in which store it is"),
+    }
+}
+
+fn places(text: &str) -> Vec<StoreName> {
+    match text {
+        "both" => StoreName::BOTH.to_vec(),
+        store => vec![store.parse().expect("a store")],
+    }
+}
+
+/// A step of `up`: what it says does not matter, only what it is.
+fn up_step(kind: &str, before: &[Step]) -> Step {
+    let store = if kind.starts_with('p') { StoreName::Postgres } else { StoreName::Mongo };
+    let index = before.iter().filter(|step| step.store() == store).count() + 1;
+    let postgres = |kind| {
+        let statements = vec![SqlStatement { text: "SELECT 1".to_owned(), line: 1, kind }];
+        Body::Postgres(PgStep { statements, timeouts: Timeouts::default() })
+    };
+    let mongo = |kind| {
+        Body::Mongo(MongoStep { text: "db.t.drop()".to_owned(), commands: Vec::new(), kind })
+    };
+    let (commit, body) = match kind {
+        "p" => (Commit::Atomic, postgres(SqlKind::Transactional)),
+        "p*" => (Commit::Journaled, postgres(SqlKind::AloneRepeatable)),
+        "m" => (Commit::Atomic, mongo(MongoKind::Write(Repeat::Harmless))),
+        "m*" => (Commit::Journaled, mongo(MongoKind::Drop)),
+        "m!" => (Commit::Journaled, mongo(MongoKind::DropDatabase)),
+        _ => panic!("not a kind of step: {kind}"),
+    };
+    Step {
+        name: StepName::Script {
+            phase: Phase::Up,
+            direction: Direction::Up,
+            store,
+            index: u32::try_from(index).expect("few steps"),
+        },
+        checksum: Checksum::of(b""),
+        commit,
+        body,
+        file: if store == StoreName::Postgres { "up.sql" } else { "up.mongodb.js" }.to_owned(),
+        line: 1,
+    }
+}
+
+/// Down scripts that are cut into these steps.
+pub fn scripts(tokens: &[&str]) -> Rollback {
+    let mut scripts = BTreeMap::new();
+    for token in tokens {
+        let (file, text) = match *token {
+            "p" => ("down.sql", "DROP TABLE t;\n"),
+            "p*" => ("down.sql", "DROP INDEX CONCURRENTLY t_i;\n"),
+            "m" => ("down.mongodb.js", "db.t.deleteOne({ _id: 1 });\n"),
+            "m*" => ("down.mongodb.js", "db.t.drop();\n"),
+            "p?" => ("down.sql", "BEGIN;\n"),
+            _ => panic!("not a kind of down step: {token}"),
+        };
+        scripts.entry(file.to_owned()).or_insert_with(String::new).push_str(text);
+    }
+    let order = StoreName::BOTH.map(|store| store.to_string()).to_vec();
+    Rollback { format: 1, scripts, order, transaction: true, ..Rollback::default() }
+}
+
+/// `postgres 16.0`, `mongo 6.0`, `replica-set`.
+fn requires(text: &str) -> Requires {
+    let mut requires = Requires::default();
+    let number = |text: &str| {
+        let (major, minor) = text.split_once('.').expect("major.minor");
+        Some((major.parse().expect("a number"), minor.parse().expect("a number")))
+    };
+    match text.split_whitespace().collect::<Vec<_>>().as_slice() {
+        ["postgres", least] => requires.postgres = number(least),
+        ["mongo", least] => requires.mongo = number(least),
+        ["replica-set"] => requires.replica_set = true,
+        _ => panic!("not a requirement: {text}"),
+    }
+    requires
+}
+
+/// `standalone`, or what there is: `postgres 15.4, mongo 7.0.2`.
+fn servers(text: &str) -> Servers {
+    let mut servers = Servers::default();
+    if text == "standalone" {
+        servers = self::servers("postgres 15.4, mongo 7.0.2");
+        servers.mongo.as_mut().expect("has one").topology = Topology::Standalone;
+        return servers;
+    }
+    for server in text.split(", ") {
+        match server.split_once(' ').expect("a server and its version") {
+            ("postgres", version) => {
+                servers.postgres = Some(PostgresServer { version: version.to_owned() });
+            }
+            ("mongo", version) => {
+                let version = version.to_owned();
+                servers.mongo = Some(MongoServer { version, topology: Topology::ReplicaSet });
+            }
+            _ => panic!("not a server: {server}"),
+        }
+    }
+    servers
+}
+
+/// A command line without the program.
+pub fn goal(text: &str) -> Goal {
+    let words: Vec<&str> = text.split_whitespace().collect();
+    let version = |text: &str| text.parse().expect("a version");
+    let number = |text: &str| text.parse().expect("a number");
+    match words.as_slice() {
+        ["up", flags @ ..] => {
+            let mut up = Up::default();
+            let mut flags = flags.iter();
+            while let Some(flag) = flags.next() {
+                let mut value = || *flags.next().expect("a value");
+                match *flag {
+                    "--to" => up.to = Some(version(value())),
+                    "--steps" => up.steps = Some(number(value())),
+                    "--allow-out-of-order" => up.out_of_order = OutOfOrder::Allow,
+                    _ => panic!("not a flag of up: {flag}"),
+                }
+            }
+            Goal::Up(up)
+        }
+        ["down"] => Goal::Down(Down::Steps(1)),
+        ["down", "--to", to] => Goal::Down(Down::To(version(to))),
+        ["down", "--steps", steps] => Goal::Down(Down::Steps(number(steps))),
+        ["down", "--last-run"] => Goal::Down(Down::LastRun),
+        ["down", "--release", release] => Goal::Down(Down::Release((*release).to_owned())),
+        _ => panic!("not a goal: {text}"),
+    }
+}
