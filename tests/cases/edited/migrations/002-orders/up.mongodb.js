@@ -1,0 +1,2 @@
+db.createCollection("orders");
+db.orders.insertOne({ _id: 1 });

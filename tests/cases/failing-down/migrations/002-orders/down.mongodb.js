@@ -1,0 +1,2 @@
+db.orders.deleteOne({ _id: 1 });
+db.orders.drop();

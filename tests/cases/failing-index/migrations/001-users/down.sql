@@ -1,0 +1,2 @@
+DROP INDEX CONCURRENTLY users_email;
+DROP TABLE users;

@@ -1,0 +1,2 @@
+db.merchants.dropIndex("name_unique");
+db.merchants.updateMany({}, { $unset: { active: "" } });

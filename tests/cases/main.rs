@@ -1,0 +1,23 @@
+//! The binary on real servers, as somebody would type it.
+//!
+//! Most cases are transcripts: `tests/cases/<name>/case.txt`, with the migrations
+//! beside it. See `transcript.rs` for what may stand in one;
+//! `UPDATE_EXPECT=1 cargo test --test cases` writes down what happened. The
+//! modules at the end hold what is clumsy in a transcript.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod databases;
+mod project;
+mod transcript;
+
+mod transcripts;
+
+mod crowd;
+mod json;
+mod many;
+mod mended;
+mod odd;
+mod stores;
+mod unreachable;

@@ -1,0 +1,1 @@
+DROP TABLE attic.in_the_attic;

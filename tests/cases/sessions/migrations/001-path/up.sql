@@ -1,0 +1,15 @@
+SET search_path TO attic;
+SET lock_timeout = '1ms';
+SET statement_timeout = '1s';
+SET default_transaction_read_only = on;
+SET timezone = 'Asia/Tokyo';
+SET datestyle = 'German';
+SET session_replication_role = replica;
+SET standard_conforming_strings = off;
+CREATE TEMPORARY TABLE migration_history (note text);
+CREATE TEMPORARY TABLE users (note text);
+PREPARE question AS SELECT 1;
+SELECT pg_advisory_lock(42);
+LISTEN something;
+DECLARE ours CURSOR WITH HOLD FOR SELECT 1;
+CREATE TABLE in_the_attic (id integer);

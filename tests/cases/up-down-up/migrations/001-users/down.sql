@@ -1,0 +1,3 @@
+DROP FUNCTION shout(text);
+DROP TABLE users;
+DROP TYPE role;

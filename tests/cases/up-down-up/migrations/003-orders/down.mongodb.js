@@ -1,0 +1,2 @@
+db.orders.updateMany({}, { $unset: { merchant: "", currency: "" } });
+db.merchants.drop();

@@ -1,0 +1,1 @@
+db.big_orders.drop();

@@ -1,0 +1,1 @@
+db.createView("big_orders", "orders", [{ $match: { total: { $gt: 15 } } }]);

@@ -1,0 +1,1 @@
+CREATE VIEW teachers AS SELECT * FROM users WHERE role = 'teacher';
