@@ -19,6 +19,10 @@ use std::time::Duration;
 /// that of a run that was killed stands open until the server ends it, after 60 s.
 const TRANSACTION_LIMIT: Duration = Duration::from_secs(75);
 
+/// A server that went away is waited for by the driver at each try, for as long as
+/// an election takes. So often is enough.
+const UNREACHABLE_TRIES: u32 = 3;
+
 /// A commit whose answer was lost is asked for again, for so long; MongoDB answers
 /// the same each time.
 const COMMIT_LIMIT: Duration = Duration::from_secs(10);
@@ -272,7 +276,8 @@ pub(super) async fn in_transaction(
                 }
             }
         };
-        if began.elapsed() >= TRANSACTION_LIMIT {
+        let is_gone = again.fate == Fate::Unreachable && tries >= UNREACHABLE_TRIES;
+        if is_gone || began.elapsed() >= TRANSACTION_LIMIT {
             return Err(again);
         }
         tokio::time::sleep(Duration::from_millis(20) * 2_u32.pow(tries.min(6))).await;
