@@ -67,7 +67,9 @@ fn up_killed_at_every_failpoint_goes_on() {
     let trials = count_up(|failpoint| {
         let database = seeded("up_killed");
         let ended = project.migrate(&database, &["up"]).dying_at(failpoint).run();
-        if !ended.was_killed() {
+        // On a busy machine the short lease may be lost before the failpoint is
+        // reached: that run is over too, and whoever comes next goes on.
+        if !ended.was_killed() && ended.code != Some(4) {
             assert_eq!(ended.code, Some(0), "at {failpoint}: {}", ended.text);
             return false;
         }
@@ -88,7 +90,9 @@ fn down_killed_at_every_failpoint_goes_on_and_up_again() {
         let database = seeded("down_killed");
         project.migrate(&database, &["up"]).succeeds();
         let ended = project.migrate(&database, &down).dying_at(failpoint).run();
-        if !ended.was_killed() {
+        // On a busy machine the short lease may be lost before the failpoint is
+        // reached: that run is over too, and whoever comes next goes on.
+        if !ended.was_killed() && ended.code != Some(4) {
             assert_eq!(ended.code, Some(0), "at {failpoint}: {}", ended.text);
             return false;
         }
