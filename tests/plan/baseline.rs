@@ -50,8 +50,8 @@ fn a_baseline_without_a_file_is_missing_like_any_other() {
         "001 baseline both\nrow 001 baseline both",
         "up",
         &expect![[r#"
-        error: 001 was applied, and no longer in the migrations folder
-        hint: restore the folder from version control; if it is meant to be gone, `--allow-out-of-order`"#]],
+            error: 001 is applied, but no longer in the migrations folder
+            hint: restore the folder from version control; if it is meant to be gone, `--allow-out-of-order`"#]],
     );
 }
 

@@ -114,8 +114,8 @@ fn an_applied_version_without_a_file_is_missing() {
         "001 done\n002 up/postgres/1 applied\n003 done",
         "up",
         &expect![[r#"
-        error: 002 was applied, and no longer in the migrations folder
-        hint: restore the folder from version control; if it is meant to be gone, `--allow-out-of-order`"#]],
+            error: 002 is applied, but no longer in the migrations folder
+            hint: restore the folder from version control; if it is meant to be gone, `--allow-out-of-order`"#]],
     );
 }
 
@@ -126,8 +126,8 @@ fn a_missing_version_is_missing_below_pending_ones() {
         "001 done\n002 up/postgres/1 applied",
         "up",
         &expect![[r#"
-        error: 002 was applied, and no longer in the migrations folder
-        hint: restore the folder from version control; if it is meant to be gone, `--allow-out-of-order`"#]],
+            error: 002 is applied, but no longer in the migrations folder
+            hint: restore the folder from version control; if it is meant to be gone, `--allow-out-of-order`"#]],
     );
 }
 
@@ -148,8 +148,8 @@ fn missing_is_told_before_late() {
         "002 up/postgres/1 applied\n003 done",
         "up",
         &expect![[r#"
-        error: 002 was applied, and no longer in the migrations folder
-        hint: restore the folder from version control; if it is meant to be gone, `--allow-out-of-order`"#]],
+            error: 002 is applied, but no longer in the migrations folder
+            hint: restore the folder from version control; if it is meant to be gone, `--allow-out-of-order`"#]],
     );
 }
 

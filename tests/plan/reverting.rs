@@ -507,7 +507,7 @@ fn a_version_on_its_way_back_without_a_file_is_missing() {
         "001 done\n002 up/postgres/1 applied reverting\nrow 002 running both",
         "up",
         &expect![[r#"
-            error: 002 was applied, and no longer in the migrations folder
+            error: 002 is applied, but no longer in the migrations folder
             hint: restore the folder from version control; if it is meant to be gone, `--allow-out-of-order`"#]],
     );
 }

@@ -35,11 +35,11 @@ fn one_seal_is_enough() {
 }
 
 #[test]
-fn a_migration_without_its_seal_is_partial_although_its_steps_are_done() {
+fn a_migration_whose_steps_are_all_done_is_completed_although_its_seal_is_still_to_come() {
     check_status(
         "001 p m",
         "001 up/postgres/1 applied\n001 up/mongo/1 applied\nrow 001 running both",
-        &expect!["001 partial: postgres completed, mongo completed, file ok"],
+        &expect!["001 completed: postgres completed, mongo completed, file ok"],
     );
 }
 

@@ -357,16 +357,16 @@ fn an_old_server_is_refused_before_anything() {
         "",
         "up",
         &expect![[r#"
-        error: 002-name requires Postgres >= 16.0, but this is Postgres 15.4
-        hint: nothing was changed; upgrade the server first"#]],
+            error: 002-name requires Postgres >= 16, but this is Postgres 15.4
+            hint: nothing was changed; upgrade the server first"#]],
     );
     check(
         "001 p | requires mongo 8.0",
         "",
         "up",
         &expect![[r#"
-        error: 001-name requires MongoDB >= 8.0, but this is MongoDB 7.0.2
-        hint: nothing was changed; upgrade the server first"#]],
+            error: 001-name requires MongoDB >= 8, but this is MongoDB 7.0.2
+            hint: nothing was changed; upgrade the server first"#]],
     );
 }
 
@@ -419,7 +419,7 @@ fn a_requirement_holds_for_the_rest_of_a_migration_too() {
         "001 up/postgres/1 applied\nrow 001 running postgres",
         "up",
         &expect![[r#"
-            error: 001-name requires MongoDB >= 8.0, but this is MongoDB 7.0.2
+            error: 001-name requires MongoDB >= 8, but this is MongoDB 7.0.2
             hint: nothing was changed; upgrade the server first"#]],
     );
 }

@@ -86,6 +86,19 @@ pub(super) async fn acquire(store: &mut Mongo, run: &Run) -> Result<Lease, Store
         .upsert(true)
         .await
         .map_err(|error| failed(ACQUIRE, &error))?;
+    // Whoever takes the lease from now on ends this run in its document. Whoever
+    // took it before there was one did not find it.
+    let ours = doc! { "_id": 1, "fence": fence };
+    let renew = vec![doc! { "$set": { "expires_at": term_end() } }];
+    let control = database.collection::<Document>("migration_control");
+    let renewed = control.update_one(ours, renew).await.map_err(|error| failed(ACQUIRE, &error))?;
+    if renewed.matched_count == 0 {
+        let late = doc! { "$set": { "outcome": "locked", "finished_at": DateTime::now() } };
+        runs.update_one(doc! { "_id": &run.id, "fence": fence }, late)
+            .await
+            .map_err(|error| failed(ACQUIRE, &error))?;
+        return held(store).await;
+    }
     store.fence = fence;
     Ok(Lease::Ours { fence, died })
 }
