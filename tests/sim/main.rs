@@ -1,0 +1,11 @@
+//! Exhaustive simulation: the real plans, the real execution and the real lock
+//! over two databases in memory.
+
+mod choices;
+mod crash;
+mod deed;
+mod down;
+mod mutants;
+mod scenario;
+mod store;
+mod world;
