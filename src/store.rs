@@ -1,5 +1,6 @@
 //! The effects that the engine needs from a store, and no others.
 
+pub mod backfill;
 pub mod mongo;
 pub mod postgres;
 

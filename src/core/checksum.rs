@@ -29,6 +29,17 @@ impl Checksum {
         Checksum(hash.finalize().into())
     }
 
+    /// The checksum of some parts, each with its length in front: what is moved
+    /// from one part to the next is another text.
+    pub fn of_parts<'a>(parts: impl IntoIterator<Item = &'a [u8]>) -> Checksum {
+        let mut hash = Sha256::new();
+        for part in parts {
+            hash.update((part.len() as u64).to_le_bytes());
+            hash.update(part);
+        }
+        Checksum(hash.finalize().into())
+    }
+
     /// The first byte: one of 256 equally likely ones.
     pub fn first_byte(&self) -> u8 {
         self.0[0]

@@ -1,6 +1,7 @@
 //! What a step destroys, so that it can be named before somebody agrees to it.
 
 use crate::core::one_line::one_line;
+use crate::core::parse::manifest::{Change, Work};
 use crate::core::step::{Body, MongoKind, Step};
 use bson::raw::RawDocument;
 
@@ -21,6 +22,17 @@ pub fn destroys(step: &Step) -> Vec<String> {
             };
             destroys.then(|| clip(&one_line(&body.text))).into_iter().collect()
         }
+        Body::Backfill(backfill) => {
+            let destroys = match &backfill.work {
+                Work::Documents { change, .. } => *change == Change::Delete,
+                Work::Sql { sql, .. } => is_destructive(&one_line(sql)),
+                Work::Update { .. } | Work::CopyToMongo { .. } | Work::CopyToPostgres { .. } => {
+                    false
+                }
+            };
+            destroys.then(|| clip(&one_line(&backfill.statement()))).into_iter().collect()
+        }
+        Body::Check(_) | Body::Program(_) => Vec::new(),
     }
 }
 

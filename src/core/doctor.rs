@@ -3,6 +3,7 @@
 
 use crate::core::id::StoreName;
 use crate::core::migration::MigrationSet;
+use crate::core::parse::manifest::{Change, Work};
 use crate::core::parse::sql::needs::{SqlNeed, needs};
 use crate::core::server::{MongoServer, PostgresServer, Servers, Topology};
 use crate::core::status::Line;
@@ -208,6 +209,21 @@ impl Needs {
                     self.mongo.extend(actions(command));
                 }
             }
+            Body::Backfill(backfill) => match &backfill.work {
+                Work::Update { .. } | Work::CopyToPostgres { .. } | Work::Sql { .. } => {
+                    self.postgres.extend(needs(&backfill.statement()));
+                }
+                Work::Documents { collection, change, .. } => {
+                    let action = if *change == Change::Delete { "remove" } else { "update" };
+                    self.mongo.extend(["find", action].map(|action| (collection.clone(), action)));
+                }
+                Work::CopyToMongo { to, .. } => {
+                    let actions = ["find", "insert", "update"];
+                    self.mongo.extend(actions.map(|action| (to.clone(), action)));
+                }
+            },
+            // What they ask is known to the server alone, or to nobody.
+            Body::Check(_) | Body::Program(_) => {}
         }
     }
 }

@@ -7,6 +7,7 @@
 //! Reading order: [`id`], [`step`], [`migration`], [`history`], [`plan`];
 //! then [`parse`], which makes migrations from bytes.
 
+pub mod backfill;
 pub mod checksum;
 pub mod destroys;
 pub mod doctor;
@@ -16,6 +17,7 @@ pub mod id;
 pub mod migration;
 pub mod notice;
 pub mod one_line;
+pub mod pace;
 pub mod parse;
 pub mod plan;
 pub mod problem;

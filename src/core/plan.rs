@@ -607,7 +607,11 @@ fn check_step(step: &Step) -> Result<(), PlanError> {
         Body::Mongo(body) if body.kind == MongoKind::DropDatabase => {
             Err(PlanError::DropsHistory { file: step.file.clone(), line: step.line })
         }
-        Body::Mongo(_) | Body::Postgres(_) => Ok(()),
+        Body::Mongo(_)
+        | Body::Postgres(_)
+        | Body::Backfill(_)
+        | Body::Check(_)
+        | Body::Program(_) => Ok(()),
     }
 }
 

@@ -4,9 +4,11 @@
 //! store. It holds no connection and no closure, so it can be compared,
 //! printed, hashed and confirmed.
 
+use crate::core::backfill::Backfill;
 use crate::core::checksum::Checksum;
 use crate::core::id::{Direction, Phase, StepName, StoreName};
 use crate::core::one_line::one_line;
+use crate::core::parse::manifest::Invariant;
 use std::fmt;
 use std::time::Duration;
 
@@ -31,9 +33,12 @@ pub struct Step {
 impl Step {
     /// The store that the step writes.
     pub fn store(&self) -> StoreName {
-        match self.body {
+        match &self.body {
             Body::Postgres(_) => StoreName::Postgres,
             Body::Mongo(_) => StoreName::Mongo,
+            Body::Backfill(backfill) => backfill.work.store(),
+            Body::Check(invariant) => invariant.check.store(),
+            Body::Program(program) => program.store,
         }
     }
 
@@ -54,6 +59,9 @@ impl Step {
             }
             Body::Mongo(body) if body.kind == MongoKind::Nothing => ("(no statement)", 0),
             Body::Mongo(body) => (body.text.as_str(), 0),
+            Body::Backfill(backfill) => (backfill.title.as_str(), 0),
+            Body::Check(invariant) => (invariant.name.text.as_str(), 0),
+            Body::Program(program) => (program.title.as_str(), 0),
         };
         let line = one_line(first);
         match more {
@@ -79,12 +87,35 @@ pub enum Commit {
 }
 
 /// What a step does, and where.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Body {
     /// In Postgres.
     Postgres(PgStep),
     /// In MongoDB.
     Mongo(MongoStep),
+    /// Many rows of one store, in batches.
+    Backfill(Box<Backfill>),
+    /// What must be true. It changes nothing, so it is recorded in one store.
+    Check(Box<Invariant>),
+    /// A program of the migration's own.
+    Program(Program),
+}
+
+/// There are floats in documents. One that is not a number makes a step differ
+/// from itself, so that a plan with it is confirmed anew: that is the safe side.
+impl Eq for Body {}
+
+/// A program that a migration brings along or names.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Program {
+    /// What people call it.
+    pub title: String,
+    /// The program and its arguments; no shell in between.
+    pub command: Vec<String>,
+    /// The folder of the migration, in which it runs.
+    pub folder: String,
+    /// The store that remembers it.
+    pub store: StoreName,
 }
 
 /// A run of statements for Postgres. An atomic step may have none: a script

@@ -584,6 +584,9 @@ fn step_ref(step: &Step) -> StepRef<'_> {
     match &step.body {
         Body::Postgres(body) => StepRef::Postgres(body),
         Body::Mongo(body) => StepRef::Mongo(body),
+        Body::Backfill(_) | Body::Check(_) | Body::Program(_) => {
+            unreachable!("the reader of folders refuses them")
+        }
     }
 }
 

@@ -98,6 +98,9 @@ impl Deed {
         match body {
             Body::Postgres(step) => Deed::of_postgres(step),
             Body::Mongo(step) => vec![Deed::of_mongo(step)],
+            Body::Backfill(_) | Body::Check(_) | Body::Program(_) => {
+                unreachable!("no scenario has them")
+            }
         }
     }
 

@@ -129,6 +129,11 @@ fn statements(step: &Step) -> Vec<(String, u32)> {
             .collect(),
         Body::Mongo(body) if body.commands.is_empty() => Vec::new(),
         Body::Mongo(body) => vec![(body.text.clone(), step.line)],
+        Body::Backfill(backfill) => vec![(backfill.statement(), step.line)],
+        Body::Check(invariant) => {
+            invariant.check.questions().into_iter().map(|text| (text, step.line)).collect()
+        }
+        Body::Program(program) => vec![(program.command.join(" "), step.line)],
     }
 }
 

@@ -1,6 +1,7 @@
 //! A migration folder: bytes in, a [`Migration`] out.
 
 mod name;
+mod named;
 mod script;
 
 pub use name::{folder as parse_name, is_hidden, is_ignored};
@@ -410,6 +411,9 @@ mod tests {
                     texts.collect::<Vec<_>>().join("; ")
                 }
                 Body::Mongo(body) => body.text.clone(),
+                Body::Backfill(backfill) => backfill.statement(),
+                Body::Check(invariant) => invariant.check.questions().join("; "),
+                Body::Program(program) => program.command.join(" "),
             };
             format!("{} {:?} {}:{} {text}", step.name, step.commit, step.file, step.line)
         };

@@ -103,5 +103,8 @@ fn checksum(body: &Body) -> Checksum {
             }
             Checksum::of(&bytes)
         }
+        Body::Backfill(_) | Body::Check(_) | Body::Program(_) => {
+            unreachable!("these are not made from scripts")
+        }
     }
 }

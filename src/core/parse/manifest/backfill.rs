@@ -81,6 +81,18 @@ pub enum Work {
     },
 }
 
+impl Work {
+    /// The store that it writes, and that remembers how far it is.
+    pub fn store(&self) -> StoreName {
+        match self {
+            Work::Update { .. } | Work::Sql { .. } | Work::CopyToPostgres { .. } => {
+                StoreName::Postgres
+            }
+            Work::Documents { .. } | Work::CopyToMongo { .. } => StoreName::Mongo,
+        }
+    }
+}
+
 /// What happens to documents.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Change {

@@ -4,7 +4,9 @@ use super::Name;
 use super::backfill::MongoSource;
 use super::embedded;
 use super::table::{Table, Text, Value};
+use crate::core::id::StoreName;
 use bson::{Bson, Document};
+use std::fmt;
 use std::time::Duration;
 use toml::de::DeValue;
 
@@ -60,6 +62,46 @@ pub enum Check {
     },
 }
 
+impl Check {
+    /// The store that remembers that it held. What asks both is remembered in
+    /// Postgres.
+    pub fn store(&self) -> StoreName {
+        match self {
+            Check::Postgres { .. } | Check::Equal { .. } | Check::Compare { .. } => {
+                StoreName::Postgres
+            }
+            Check::Mongo { .. } => StoreName::Mongo,
+        }
+    }
+
+    /// What it asks, for people: a line for each store.
+    pub fn questions(&self) -> Vec<String> {
+        match self {
+            Check::Postgres { query, expect } => vec![format!("{query}, expected {expect}")],
+            Check::Mongo { answer, expect } => vec![format!("{answer}, expected {expect}")],
+            Check::Equal { postgres, mongo } => vec![postgres.clone(), format!("equals {mongo}")],
+            Check::Compare { postgres, mongo, .. } => {
+                vec![postgres.clone(), format!("equals db.{}, row by row", mongo.collection)]
+            }
+        }
+    }
+}
+
+/// As the shell has it.
+impl fmt::Display for MongoAnswer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            MongoAnswer::Count { collection, filter } => {
+                write!(f, "db.{collection}.countDocuments({filter})")
+            }
+            MongoAnswer::Pipeline { collection, pipeline } => {
+                let stages: Vec<String> = pipeline.iter().map(ToString::to_string).collect();
+                write!(f, "db.{collection}.aggregate([{}])", stages.join(", "))
+            }
+        }
+    }
+}
+
 /// A question whose answer is one value.
 #[derive(Clone, Debug, PartialEq)]
 pub enum MongoAnswer {
@@ -100,6 +142,20 @@ pub struct Expect {
 impl Default for Expect {
     fn default() -> Expect {
         Expect { relation: Relation::Equal, value: Bson::Int32(0) }
+    }
+}
+
+/// `0`, `>= 1000`.
+impl fmt::Display for Expect {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let value = &self.value;
+        match self.relation {
+            Relation::Equal => write!(f, "{value}"),
+            relation => {
+                let sign = RELATIONS.iter().find(|(_, other)| *other == relation);
+                write!(f, "{} {value}", sign.map_or("", |(sign, _)| sign))
+            }
+        }
     }
 }
 
