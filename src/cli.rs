@@ -65,6 +65,7 @@ async fn dispatch(cli: Cli, output: &Output) -> Result<u8, Failure> {
         Command::New(args) => commands::new::run(global, &args, output)?,
         Command::Up(args) => Box::pin(commands::up::run(global, &args, output)).await?,
         Command::Down(args) => Box::pin(commands::down::run(global, &args, output)).await?,
+        Command::Cleanup(args) => Box::pin(commands::cleanup::run(global, &args, output)).await?,
         Command::Plan(args) => commands::plan::run(global, &args, output).await?,
         Command::Status(args) => commands::status::run(global, args, output).await?,
         Command::Doctor => commands::doctor::run(global, output).await?,

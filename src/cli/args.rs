@@ -93,6 +93,8 @@ pub enum Command {
     Up(Up),
     /// Revert, newest applied first; one migration by default
     Down(Down),
+    /// Finish migrations that are held: their invariants again, then their cleanup
+    Cleanup(Cleanup),
     /// Show what a command would do, and do nothing
     Plan(Plan),
     /// Show where every migration stands, in both stores
@@ -192,6 +194,9 @@ pub struct Up {
     /// This many migrations at most
     #[arg(long, value_name = "N", conflicts_with = "to")]
     pub steps: Option<usize>,
+    /// Up to and including this phase, of migrations that have phases
+    #[arg(long, value_enum, value_name = "PHASE")]
+    pub through: Option<Through>,
     /// The release that this belongs to
     #[arg(long, value_name = "NAME")]
     pub release: Option<String>,
@@ -238,6 +243,29 @@ pub enum PlanOf {
     Up(Up),
     /// What `down` would do
     Down(Down),
+    /// What `cleanup` would do
+    Cleanup(Cleanup),
+}
+
+/// `cleanup`.
+#[derive(Args, Clone, Debug)]
+pub struct Cleanup {
+    /// This one [default: every migration that is held]
+    #[arg(value_name = "VERSION")]
+    pub version: Option<String>,
+}
+
+/// Where `up` stops in a migration that has phases.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
+pub enum Through {
+    /// After the additive changes
+    Prepare,
+    /// After the backfills
+    Execute,
+    /// After the invariants: it is held
+    Validate,
+    /// Nowhere: its cleanup runs, whatever its policy
+    Cleanup,
 }
 
 /// `status`.

@@ -149,6 +149,7 @@ impl From<PlanError> for Failure {
             | PlanError::BadRollback { .. } => Exit::Conflict,
             PlanError::UnknownVersion(_)
             | PlanError::NotApplied(_)
+            | PlanError::NotHeld { .. }
             | PlanError::UnknownRelease(_)
             | PlanError::NoStore { .. }
             | PlanError::DropsHistory { .. } => Exit::Usage,

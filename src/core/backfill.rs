@@ -7,6 +7,7 @@
 //! whatever is killed and whenever.
 
 use crate::core::parse::manifest::{Change, Pace, Update, Work};
+use crate::core::step::Timeouts;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::time::Duration;
@@ -22,6 +23,8 @@ pub struct Backfill {
     pub pace: Pace,
     /// So many rows that cannot be mapped are put aside; one more stops it.
     pub max_bad: u64,
+    /// From `[timeouts]`; `None` is the engine's own for a batch.
+    pub timeouts: Timeouts,
 }
 
 impl Backfill {

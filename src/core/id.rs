@@ -175,6 +175,14 @@ pub enum StepName {
 }
 
 impl StepName {
+    /// The phase it belongs to; a plain migration's is [`Phase::Up`].
+    pub fn phase(&self) -> Phase {
+        match self {
+            StepName::Script { phase, .. } | StepName::Named { phase, .. } => *phase,
+            StepName::Baseline | StepName::Accepted => Phase::Up,
+        }
+    }
+
     /// Which way the step goes.
     pub fn direction(&self) -> Direction {
         match self {
@@ -222,6 +230,7 @@ impl FromStr for StepName {
             "execute" => (Phase::Execute, Direction::Up),
             "execute.down" => (Phase::Execute, Direction::Down),
             "validate" => (Phase::Validate, Direction::Up),
+            "validate.down" => (Phase::Validate, Direction::Down),
             "cleanup" => (Phase::Cleanup, Direction::Up),
             "cleanup.down" => (Phase::Cleanup, Direction::Down),
             _ => return Err(bad()),

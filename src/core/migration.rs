@@ -2,10 +2,12 @@
 
 use crate::core::checksum::Checksum;
 use crate::core::id::{StoreName, Version};
+use crate::core::parse::manifest::CleanupPolicy;
 use crate::core::problem::Problem;
 use crate::core::step::Step;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 /// One folder.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -51,6 +53,13 @@ pub struct Rollback {
     /// `[timeouts]`, in milliseconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub statement_timeout_ms: Option<u64>,
+    /// It has a phase `cleanup`: what of its down runs depends on whether that was
+    /// begun.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub has_cleanup: bool,
+    /// The text of `migration.toml`, if something in it reverts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub manifest: Option<String>,
 }
 
 fn yes() -> bool {
@@ -66,6 +75,12 @@ pub struct Options {
     pub irreversible: Option<String>,
     /// Checked before anything is changed.
     pub requires: Requires,
+    /// When its cleanup runs; if it does not say, the project does.
+    pub cleanup: Option<CleanupPolicy>,
+    /// May start behind a held migration although both touch a table.
+    pub independent: bool,
+    /// Between two phases.
+    pub phase_pause: Duration,
 }
 
 /// What to do when a migration fails.

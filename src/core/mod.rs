@@ -25,4 +25,5 @@ pub mod repair;
 pub mod server;
 pub mod status;
 pub mod step;
+pub mod touches;
 pub mod verify;

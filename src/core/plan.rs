@@ -5,15 +5,19 @@
 //! else could disagree with the two databases.
 
 use crate::core::checksum::Checksum;
+use crate::core::duration::show;
 use crate::core::history::{Event, Histories, Row, RowStatus, Status, StepState};
 use crate::core::id::{Direction, Phase, StepId, StepName, StoreName, Version};
 use crate::core::migration::{Migration, MigrationSet, Rollback};
 use crate::core::parse::folder;
+use crate::core::parse::manifest::CleanupPolicy;
 use crate::core::problem::Problem;
 use crate::core::server::Servers;
 use crate::core::step::{Body, Commit, MongoKind, Step};
+use crate::core::touches::{Overlap, overlap};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::time::Duration;
 
 /// What somebody wants.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -22,6 +26,8 @@ pub enum Goal {
     Up(Up),
     /// Revert, newest applied first.
     Down(Down),
+    /// Finish what is held: this version, or all of them.
+    Cleanup(Option<Version>),
 }
 
 /// How far up.
@@ -33,6 +39,35 @@ pub struct Up {
     pub steps: Option<usize>,
     /// What to do about files that sort below what is applied already.
     pub out_of_order: OutOfOrder,
+    /// Up to and including this phase, of migrations that have phases.
+    pub through: Option<Phase>,
+    /// When cleanups run, where a migration does not say.
+    pub policy: CleanupPolicy,
+    /// The release that goes up.
+    pub release: Option<String>,
+}
+
+impl Up {
+    /// The last phase of a phased migration that runs now. `row` is that of a
+    /// migration that was begun before.
+    fn last_phase(&self, migration: &Migration, row: Option<&Row>) -> Phase {
+        if let Some(through) = self.through {
+            return through;
+        }
+        match migration.options.cleanup.unwrap_or(self.policy) {
+            CleanupPolicy::Auto => Phase::Cleanup,
+            CleanupPolicy::Hold => Phase::Validate,
+            // The pods that needed the old shape are of the release that held it.
+            CleanupPolicy::NextRelease => match (&self.release, row) {
+                (Some(release), Some(row))
+                    if row.status == RowStatus::Held && row.release.as_ref() != Some(release) =>
+                {
+                    Phase::Cleanup
+                }
+                _ => Phase::Validate,
+            },
+        }
+    }
 }
 
 /// What to do about versions that do not come in their order.
@@ -78,9 +113,24 @@ pub struct Plan {
     pub work: Vec<Work>,
     /// Applied versions newer than every file: a newer release was here.
     pub ahead: Vec<Version>,
+    /// Migrations that may not begin yet.
+    pub waiting: Vec<Waits>,
     /// The outcome of the last action decides what comes next: carry this out,
     /// read the histories again, and plan again.
     pub then_plan_again: bool,
+}
+
+/// A migration that may not begin yet.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Waits {
+    /// Its version.
+    pub version: Version,
+    /// Its folder's name.
+    pub folder: String,
+    /// The migration that it waits for.
+    pub behind: Version,
+    /// Why, as the rest of `it waits behind 002: …`.
+    pub why: String,
 }
 
 /// What is done about one migration.
@@ -119,6 +169,9 @@ impl Work {
             Action::Intend(..)
             | Action::Close(..)
             | Action::Accept(_)
+            | Action::Check(_)
+            | Action::Pause(_)
+            | Action::Hold
             | Action::Seal
             | Action::Unseal => 0,
         };
@@ -143,6 +196,12 @@ pub enum Action {
     /// Record that the edited file is what was applied: the rest of what had
     /// been planned for it was taken out before it ran. As which attempt.
     Accept(u32),
+    /// Ask these once more, right before what cannot be taken back.
+    Check(Vec<Step>),
+    /// Between two phases: let the application get used to it.
+    Pause(Duration),
+    /// Write the migration's row in both stores: all but its cleanup is done.
+    Hold,
     /// Write the migration's row in both stores: it is done.
     Seal,
     /// Remove the migration's row from both stores: it is gone.
@@ -216,6 +275,14 @@ pub enum PlanError {
     #[error("{0} is not applied, so there is no way down to it")]
     NotApplied(Version),
     /// Exit code 2.
+    #[error("{folder} is not held: {state}")]
+    NotHeld {
+        /// The migration's folder.
+        folder: String,
+        /// What it is.
+        state: &'static str,
+    },
+    /// Exit code 2.
     #[error("what was applied last does not belong to release `{0}`")]
     UnknownRelease(String),
     /// Exit code 9.
@@ -284,7 +351,7 @@ impl PlanError {
                 title = store.title()
             ),
             PlanError::Torn(step) => format!("somebody changed the history by hand; `migrate repair --mark-reverted {}` says that the step has no effect, `--mark-applied` that it has", step.name),
-            PlanError::UnknownVersion(_) | PlanError::NotApplied(_) | PlanError::UnknownRelease(_) => "`migrate status` lists what there is".to_owned(),
+            PlanError::UnknownVersion(_) | PlanError::NotApplied(_) | PlanError::NotHeld { .. } | PlanError::UnknownRelease(_) => "`migrate status` lists what there is".to_owned(),
             PlanError::Irreversible { .. } => "nothing was changed; write a new migration that leads away from it".to_owned(),
             PlanError::Baseline(version) => format!("nothing was changed; `--to {version}` stops above it"),
             PlanError::NoRollback(_) => "restore the migration's folder and run the command again".to_owned(),
@@ -342,6 +409,7 @@ pub fn plan(known: &Known<'_>, goal: &Goal) -> Result<Plan, PlanError> {
     match goal {
         Goal::Up(up) => plan_up(known, up),
         Goal::Down(down) => plan_down(known, down),
+        Goal::Cleanup(version) => plan_cleanup(known, *version),
     }
 }
 
@@ -408,6 +476,12 @@ fn is_sealed(histories: &Histories, version: Version) -> bool {
     is_of_this_life && row.status != RowStatus::Running
 }
 
+/// The same, with its cleanup.
+fn is_completed(histories: &Histories, version: Version) -> bool {
+    is_sealed(histories, version)
+        && histories.row(version).is_some_and(|row| row.status != RowStatus::Held)
+}
+
 fn plan_up(known: &Known<'_>, up: &Up) -> Result<Plan, PlanError> {
     let Known { set, histories, .. } = *known;
     if let Some(to) = up.to
@@ -449,26 +523,42 @@ fn plan_up(known: &Known<'_>, up: &Up) -> Result<Plan, PlanError> {
     let open = lives.iter().filter_map(|life| set.get(life.version)).filter(is_begun);
     let fresh = set.iter().filter(|migration| !is_begun(migration));
     let mut rank = histories.rank_max();
+    // What stays held, and what it keeps from beginning.
+    let mut held: Vec<&Migration> = Vec::new();
+    let mut stays_open: Option<&Migration> = None;
     for migration in open.chain(fresh) {
         let version = migration.version;
         let life = begun.get(&version);
         let is_wanted = left > 0 && (is_below(version) || life.is_some() && begins);
+        let last = up.last_phase(migration, histories.row(version));
         match (life, is_wanted) {
             (Some(life), true) => {
-                let Some(work) = apply(known, migration, life.rank, None)? else { continue };
+                let applied = apply(known, migration, life.rank, last, None)?;
+                note_left(applied.left, migration, &mut held, &mut stays_open);
+                let Some(work) = applied.work else { continue };
                 left -= usize::from(work.has_steps());
                 plan.work.push(work);
             }
             // A lost seal is written again, whatever was asked for.
             (Some(life), false) => {
-                let work = apply(known, migration, life.rank, None).unwrap_or_default();
-                plan.work.extend(work.filter(|work| !work.has_steps()));
+                let Ok(applied) = apply(known, migration, life.rank, last, None) else { continue };
+                note_left(applied.left, migration, &mut held, &mut stays_open);
+                plan.work.extend(applied.work.filter(|work| !work.has_steps()));
             }
             // What is applied after a revert is another life.
             (None, true) => {
+                let wait = plan.waiting.last().map(|before| (before.behind, before.why.clone()));
+                let wait = wait.or_else(|| must_wait(migration, &held, stays_open));
+                if let Some((behind, why)) = wait {
+                    let folder = migration.folder.clone();
+                    plan.waiting.push(Waits { version, folder, behind, why });
+                    continue;
+                }
                 rank += 1;
                 let attempt = reverted.get(&version).copied();
-                let Some(work) = apply(known, migration, rank, attempt)? else { continue };
+                let applied = apply(known, migration, rank, last, attempt)?;
+                note_left(applied.left, migration, &mut held, &mut stays_open);
+                let Some(work) = applied.work else { continue };
                 left -= usize::from(work.has_steps());
                 plan.work.push(work);
             }
@@ -478,27 +568,163 @@ fn plan_up(known: &Known<'_>, up: &Up) -> Result<Plan, PlanError> {
     Ok(plan)
 }
 
-/// What is left to do to apply a migration; `None` when it is done. `reverted` is
-/// the highest attempt of what is reverted before.
+/// Finishes what is held.
+fn plan_cleanup(known: &Known<'_>, version: Option<Version>) -> Result<Plan, PlanError> {
+    let Known { set, histories, .. } = *known;
+    check_stores(known)?;
+    let lives = lives(histories);
+    let mut plan = Plan {
+        ahead: lives.iter().map(|life| life.version).filter(|v| is_ahead(set, *v)).collect(),
+        ..Plan::default()
+    };
+    check_files(known, &lives)?;
+    check_order(known, &lives, OutOfOrder::Allow)?;
+    check_gaps(known, &lives)?;
+    let is_held = |life: &&Life| {
+        let row = histories.row(life.version);
+        !life.reverting && row.is_some_and(|row| row.status == RowStatus::Held)
+    };
+    if let Some(version) = version {
+        let Some(migration) = set.get(version) else {
+            return Err(PlanError::UnknownVersion(version));
+        };
+        let life = lives.iter().find(|life| life.version == version);
+        let state = match life {
+            None => Some("it is pending"),
+            Some(life) if life.reverting => Some("it is being reverted"),
+            Some(_) if is_completed(histories, version) => Some("it is completed"),
+            Some(life) if is_held(&life) => None,
+            Some(_) => Some("it is not applied as far as its cleanup; `migrate up` goes on"),
+        };
+        if let Some(state) = state {
+            return Err(PlanError::NotHeld { folder: migration.folder.clone(), state });
+        }
+    }
+    for life in lives.iter().filter(is_held) {
+        let wanted = version.is_none_or(|version| version == life.version);
+        let Some(migration) = set.get(life.version).filter(|_| wanted) else { continue };
+        plan.work.extend(apply(known, migration, life.rank, Phase::Cleanup, None)?.work);
+    }
+    Ok(plan)
+}
+
+/// Keeps what a migration leaves behind, for those that come after it.
+fn note_left<'a>(
+    left: Left,
+    migration: &'a Migration,
+    held: &mut Vec<&'a Migration>,
+    stays_open: &mut Option<&'a Migration>,
+) {
+    match left {
+        Left::Nothing => {}
+        Left::Cleanup => held.push(migration),
+        Left::More => *stays_open = Some(migration),
+    }
+}
+
+/// Why a migration may not begin yet, and behind which one it waits.
+fn must_wait(
+    migration: &Migration,
+    held: &[&Migration],
+    stays_open: Option<&Migration>,
+) -> Option<(Version, String)> {
+    if let Some(open) = stays_open {
+        return Some((open.version, "it is left open by --through".to_owned()));
+    }
+    if migration.options.independent {
+        return None;
+    }
+    let later: Vec<&Step> = migration.steps.iter().collect();
+    held.iter().find_map(|held| {
+        let cleanup: Vec<&Step> =
+            held.steps.iter().filter(|step| step.phase() == Phase::Cleanup).collect();
+        let why = match overlap(&cleanup, &later) {
+            Overlap::Disjoint => return None,
+            Overlap::Shared(names) => format!("both touch {}", names.join(", ")),
+            Overlap::Unknown(why) => why,
+        };
+        Some((held.version, why))
+    })
+}
+
+/// What is left to do to apply a migration.
+struct Applied {
+    /// `None` when nothing is.
+    work: Option<Work>,
+    /// What will be left of it then.
+    left: Left,
+}
+
+/// What is left of a migration when a plan is carried out.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Left {
+    /// It is completed.
+    Nothing,
+    /// It is held.
+    Cleanup,
+    /// It is open: it was told to go on only so far.
+    More,
+}
+
+/// What is left to do to apply a migration, through its phase `last`. `reverted`
+/// is the highest attempt of what is reverted before.
 fn apply(
     known: &Known<'_>,
     migration: &Migration,
     rank: u32,
+    last: Phase,
     reverted: Option<u32>,
-) -> Result<Option<Work>, PlanError> {
+) -> Result<Applied, PlanError> {
     let Known { histories, servers, .. } = *known;
     let version = migration.version;
     let mut actions = Vec::new();
+    let mut left = Left::Nothing;
     if !is_done(histories, migration) || reverted.is_some() {
         let is_alive = forward(histories, version).any(|(_, _, state)| is_live(state));
         let dead = reverted.is_some() || !is_alive;
         let newest = reverted.unwrap_or_else(|| attempt_max(histories, version));
+        // A cleanup that was begun is finished, and one that is done leaves nothing
+        // to hold.
+        let is_cleaning = !dead
+            && forward(histories, version)
+                .any(|(_, name, state)| name.phase() == Phase::Cleanup && is_live(state));
+        let last = if is_cleaning || !is_phased(migration) { Phase::Cleanup } else { last };
+        let mut before: Option<Phase> = None;
+        // What is half cleaned up can no longer be asked.
+        let mut is_checked = is_cleaning;
         for step in &migration.steps {
             check_step(step)?;
+            let phase = step.phase();
             let id = StepId { version, name: step.name.clone() };
             let state = histories.of(step.store()).step(&id);
+            let recorded = state.map(|state| (state.status(), state.attempt));
+            let is_applied =
+                !dead && matches!(recorded, Some((Status::Applied | Status::Reverting, _)));
+            if is_applied {
+                continue;
+            }
+            if phase > last {
+                left = if last >= Phase::Validate { Left::Cleanup } else { Left::More };
+                break;
+            }
+            let pause = migration.options.phase_pause;
+            if before.is_some_and(|before| before != phase) && !pause.is_zero() {
+                actions.push(Action::Pause(pause));
+            }
+            before = Some(phase);
+            if phase == Phase::Cleanup && !std::mem::replace(&mut is_checked, true) {
+                let checks: Vec<Step> = migration
+                    .steps
+                    .iter()
+                    .filter(|step| matches!(step.body, Body::Check(_)))
+                    .cloned()
+                    .collect();
+                if !checks.is_empty() {
+                    actions.push(Action::Check(checks));
+                }
+            }
             let step = Attempt { step: with_commit(step, servers), attempt: 0 };
-            match state.map(|state| (state.status(), state.attempt)) {
+            match recorded {
                 _ if dead => actions.push(Action::Run(Attempt { attempt: newest + 1, ..step })),
                 None => actions.push(Action::Run(Attempt { attempt: newest.max(1), ..step })),
                 Some((Status::Pending, own)) => {
@@ -528,20 +754,35 @@ fn apply(
         if !actions.is_empty() {
             check_requires(migration, servers)?;
         }
-        if actions.is_empty() && recorded_checksum(histories, migration) != Some(migration.checksum)
+        if actions.is_empty()
+            && left == Left::Nothing
+            && recorded_checksum(histories, migration) != Some(migration.checksum)
         {
             actions.push(Action::Accept(accepted_attempt(histories, version) + 1));
         }
     }
     let sealed = |store| {
         let row = histories.of(store).row(version);
-        row.is_some_and(|row| row.status != RowStatus::Running && row.rank >= rank)
+        row.is_some_and(|row| {
+            row.rank >= rank
+                && match left {
+                    Left::Nothing => {
+                        matches!(row.status, RowStatus::Completed | RowStatus::Baseline)
+                    }
+                    Left::Cleanup => row.status == RowStatus::Held,
+                    Left::More => true,
+                }
+        })
     };
-    if actions.is_empty() && servers.stores().into_iter().all(sealed) {
-        return Ok(None);
+    if actions.is_empty() && (left == Left::More || servers.stores().into_iter().all(sealed)) {
+        return Ok(Applied { work: None, left });
     }
-    actions.push(Action::Seal);
-    Ok(Some(Work {
+    match left {
+        Left::Nothing => actions.push(Action::Seal),
+        Left::Cleanup => actions.push(Action::Hold),
+        Left::More => {}
+    }
+    let work = Work {
         version,
         folder: migration.folder.clone(),
         description: migration.description.clone(),
@@ -552,14 +793,24 @@ fn apply(
         // That of an older life is not where this one begins.
         row: histories.row(version).filter(|row| row.rank == rank).cloned(),
         actions,
-    }))
+    };
+    Ok(Applied { work: Some(work), left })
+}
+
+/// Whether it has phases, and so may be left between two of them. The invariants
+/// of a plain migration are part of it.
+fn is_phased(migration: &Migration) -> bool {
+    migration
+        .steps
+        .iter()
+        .any(|step| matches!(step.phase(), Phase::Prepare | Phase::Execute | Phase::Cleanup))
 }
 
 /// Whether everything the migration asks for has been applied, or recorded as
 /// if it had.
 fn is_done(histories: &Histories, migration: &Migration) -> bool {
     if accepted(histories, migration.version) == Some(migration.checksum)
-        && is_sealed(histories, migration.version)
+        && is_completed(histories, migration.version)
     {
         return true;
     }
@@ -703,7 +954,7 @@ pub fn edited(histories: &Histories, migration: &Migration) -> Option<PlanError>
     }
     // While it is open, what follows the applied steps may be mended.
     match recorded_checksum(histories, migration) {
-        Some(recorded) if is_sealed(histories, version) && recorded != migration.checksum => {
+        Some(recorded) if is_completed(histories, version) && recorded != migration.checksum => {
             Some(error(None, recorded, Some(migration.checksum)))
         }
         Some(_) | None => None,
@@ -778,23 +1029,33 @@ fn check_gaps(known: &Known<'_>, lives: &[Life]) -> Result<(), PlanError> {
         if is_done(histories, migration) {
             continue;
         }
+        // The cleanup of a held migration is deferred, not missing: what comes later
+        // may have begun without it.
+        let mut deferred: Option<(StepId, StoreName)> = None;
+        let is_completed = is_completed(histories, life.version);
         for step in &migration.steps {
             let id = StepId { version: life.version, name: step.name.clone() };
             let status =
                 histories.of(step.store()).step(&id).map(StepState::status).unwrap_or_default();
-            match (status, open.take()) {
+            match (status, open.take().or_else(|| deferred.take())) {
                 (Status::Applied | Status::InDoubt | Status::Reverting, Some(first)) => {
                     return Err(later(first, &id, step.store()));
                 }
                 (Status::Applied | Status::Reverting, None) => {}
-                (Status::InDoubt | Status::Pending, None) if is_sealed(histories, life.version) => {
+                (Status::InDoubt | Status::Pending, None) if is_completed => {
                     return Err(PlanError::Gap {
                         open: id,
                         store: step.store(),
                         evidence: "its migration is sealed as done".to_owned(),
                     });
                 }
+                (Status::InDoubt | Status::Pending, None) if step.phase() == Phase::Cleanup => {
+                    deferred = Some((id, step.store()));
+                }
                 (Status::InDoubt | Status::Pending, None) => open = Some((id, step.store())),
+                (Status::Pending, Some(first)) if first.0.name.phase() == Phase::Cleanup => {
+                    deferred = Some(first);
+                }
                 (Status::Pending, Some(first)) => open = Some(first),
             }
         }
@@ -1033,16 +1294,35 @@ fn check_reversible(known: &Known<'_>, life: &Life) -> Result<(), PlanError> {
         if has_part && !known.servers.has(store) {
             return Err(PlanError::NoStore { folder, store });
         }
-        let live = forward(known.histories, version)
-            .any(|(place, _, state)| place == store && is_live(state));
-        if live && !steps.iter().any(|step| step.store() == store) {
-            let file = match store {
-                StoreName::Postgres => "down.sql",
-                StoreName::Mongo => "down.mongodb.js",
-            };
-            let reason = format!("it has no {file}");
-            return Err(PlanError::Irreversible { folder, reason });
+        for phase in [Phase::Up, Phase::Prepare, Phase::Cleanup] {
+            let is_script =
+                |name: &StepName| matches!(name, StepName::Script { .. }) && name.phase() == phase;
+            let live = forward(known.histories, version)
+                .any(|(place, name, state)| place == store && is_script(name) && is_live(state));
+            if live && !steps.iter().any(|step| step.store() == store && is_script(&step.name)) {
+                let stem = match phase {
+                    Phase::Up => "down".to_owned(),
+                    phase => format!("{phase}.down"),
+                };
+                let file = match store {
+                    StoreName::Postgres => format!("{stem}.sql"),
+                    StoreName::Mongo => format!("{stem}.mongodb.js"),
+                };
+                let reason = format!("it has no {file}");
+                return Err(PlanError::Irreversible { folder, reason });
+            }
         }
+    }
+    // What a backfill has rewritten goes with the column that `prepare` added. Where
+    // nothing was added, nothing takes it back.
+    let live_in = |phase: Phase| {
+        forward(known.histories, version)
+            .any(|(_, name, state)| name.phase() == phase && is_live(state))
+    };
+    let reverted = |phase: Phase| steps.iter().any(|step| step.phase() == phase);
+    if live_in(Phase::Execute) && !live_in(Phase::Prepare) && !reverted(Phase::Execute) {
+        let reason = "it has no `[[backfill]]` with `direction = \"down\"`".to_owned();
+        return Err(PlanError::Irreversible { folder, reason });
     }
     Ok(())
 }
@@ -1080,6 +1360,8 @@ pub(in crate::core) fn revert(
                 .iter()
                 .find(|step| step.name == *name && step.checksum == state.checksum)
         });
+        // A backfill that is not done, or a program, is reverted like one that is.
+        let step = step.filter(|step| matches!(step.body, Body::Postgres(_) | Body::Mongo(_)));
         if let (Status::InDoubt, Some(step)) = (state.status(), step) {
             let id = StepId { version, name: step.name.clone() };
             let step = in_doubt(with_commit(step, servers)).ok_or(PlanError::Torn(id))?;
@@ -1109,32 +1391,63 @@ pub(in crate::core) fn revert(
             work.actions.push(Action::Intend(store, unaware));
         }
     }
-    for store in order.into_iter().rev() {
-        let live = live_in(store);
-        if live.is_empty() {
-            continue;
-        }
-        for step in down.iter().filter(|step| step.store() == store) {
-            let id = StepId { version, name: step.name.clone() };
-            let step = with_commit(step, servers);
-            // An older life has been reverted before, by steps of these names.
-            let state = histories.of(store).step(&id).filter(|state| state.attempt >= attempt);
-            match state.map(|state| (state.status(), state.attempt)) {
-                None => work.actions.push(Action::Run(Attempt { step, attempt })),
-                Some((Status::Pending, own)) => {
-                    work.actions.push(Action::Run(Attempt { step, attempt: own + 1 }));
-                }
-                Some((Status::InDoubt, own)) => {
-                    let step = in_doubt(step).ok_or(PlanError::Torn(id))?;
-                    work.actions.push(Action::Settle(Attempt { step, attempt: own }));
-                }
-                Some((Status::Applied | Status::Reverting, _)) => {}
+    let down: Vec<Step> = down
+        .into_iter()
+        .filter(|step| is_called_for(histories, version, &rollback, step))
+        .collect();
+    let mut open: Vec<StoreName> =
+        order.into_iter().rev().filter(|store| !live_in(*store).is_empty()).collect();
+    for (at, step) in down.iter().enumerate() {
+        let store = step.store();
+        let id = StepId { version, name: step.name.clone() };
+        let step = with_commit(step, servers);
+        // An older life has been reverted before, by steps of these names.
+        let state = histories.of(store).step(&id).filter(|state| state.attempt >= attempt);
+        match state.map(|state| (state.status(), state.attempt)) {
+            None => work.actions.push(Action::Run(Attempt { step, attempt })),
+            Some((Status::Pending, own)) => {
+                work.actions.push(Action::Run(Attempt { step, attempt: own + 1 }));
             }
+            Some((Status::InDoubt, own)) => {
+                let step = in_doubt(step).ok_or(PlanError::Torn(id))?;
+                work.actions.push(Action::Settle(Attempt { step, attempt: own }));
+            }
+            Some((Status::Applied | Status::Reverting, _)) => {}
         }
-        work.actions.push(Action::Close(store, live));
+        if open.contains(&store) && down[at + 1..].iter().all(|step| step.store() != store) {
+            work.actions.push(Action::Close(store, live_in(store)));
+            open.retain(|other| *other != store);
+        }
+    }
+    for store in open {
+        work.actions.push(Action::Close(store, live_in(store)));
     }
     work.actions.push(Action::Unseal);
     Ok((work, false))
+}
+
+/// Whether a step of the way down has something to revert: its phase was begun. A
+/// store's script only where that store has a part of the phase.
+fn is_called_for(
+    histories: &Histories,
+    version: Version,
+    rollback: &Rollback,
+    step: &Step,
+) -> bool {
+    let phase = step.phase();
+    let live_in = |phase: Phase, store: Option<StoreName>| {
+        forward(histories, version).any(|(place, name, state)| {
+            let is_there =
+                store.is_none_or(|store| store == place && matches!(name, StepName::Script { .. }));
+            name.phase() == phase && is_there && is_live(state)
+        })
+    };
+    match (&step.name, phase) {
+        (StepName::Script { store, .. }, phase) => live_in(phase, Some(*store)),
+        // It brings back, from the new shape, what the cleanup destroys.
+        (_, Phase::Execute) if rollback.has_cleanup => live_in(Phase::Cleanup, None),
+        (_, phase) => live_in(phase, None),
+    }
 }
 
 /// One line per migration: `001 up: run up/postgres/1, seal`.
@@ -1153,6 +1466,12 @@ impl fmt::Display for Plan {
         }
         if self.then_plan_again {
             f.write_str(", plan again")?;
+        }
+        for (at, Waits { version, behind, why, .. }) in self.waiting.iter().enumerate() {
+            if at > 0 || !self.work.is_empty() {
+                f.write_str("\n")?;
+            }
+            write!(f, "{version} waits behind {behind}: {why}")?;
         }
         Ok(())
     }
@@ -1174,6 +1493,12 @@ impl fmt::Display for Action {
             Action::Intend(store, _) => write!(f, "intend {store}"),
             Action::Close(store, _) => write!(f, "close {store}"),
             Action::Accept(_) => f.write_str("accept"),
+            Action::Check(steps) => {
+                let names: Vec<String> = steps.iter().map(|step| step.name.to_string()).collect();
+                write!(f, "check {}", names.join(" "))
+            }
+            Action::Pause(time) => write!(f, "pause {}", show(*time)),
+            Action::Hold => f.write_str("hold"),
             Action::Seal => f.write_str("seal"),
             Action::Unseal => f.write_str("unseal"),
         }

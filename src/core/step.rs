@@ -44,10 +44,7 @@ impl Step {
 
     /// The phase it belongs to.
     pub fn phase(&self) -> Phase {
-        match &self.name {
-            StepName::Script { phase, .. } | StepName::Named { phase, .. } => *phase,
-            StepName::Baseline | StepName::Accepted => Phase::Up,
-        }
+        self.name.phase()
     }
 
     /// What it does, on one line.

@@ -62,6 +62,7 @@ pub fn code(error: &PlanError) -> &'static str {
         PlanError::BadRollback { .. } => "BAD_DOWN_SCRIPT",
         PlanError::UnknownVersion(_) => "UNKNOWN_VERSION",
         PlanError::NotApplied(_) => "NOT_APPLIED",
+        PlanError::NotHeld { .. } => "NOT_HELD",
         PlanError::UnknownRelease(_) => "UNKNOWN_RELEASE",
         PlanError::NoStore { .. } => "NO_STORE",
         PlanError::DropsHistory { .. } => "DROPS_HISTORY",

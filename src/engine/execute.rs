@@ -5,6 +5,7 @@
 //!
 //! [`plan`]: crate::core::plan::plan
 
+use crate::core::duration::show;
 use crate::core::history::{Entry, Event, Record, Row, RowStatus, StepState, Timestamp};
 use crate::core::id::{Direction, StepId, StepName, StoreName, Version};
 use crate::core::notice::{Notice, Notices};
@@ -173,8 +174,10 @@ where
 {
     async fn work(&mut self, work: &Work) -> Result<(), (Cause, Option<Step>)> {
         let begun = self.context.clock.now();
-        let quiet =
-            work.actions.iter().all(|action| matches!(action, Action::Seal | Action::Unseal));
+        let quiet = work
+            .actions
+            .iter()
+            .all(|action| matches!(action, Action::Seal | Action::Hold | Action::Unseal));
         if !quiet {
             let folder = work.folder.clone();
             let (version, direction) = (work.version, work.direction);
@@ -306,8 +309,26 @@ where
                     self.behind.of(store).push(Entry::Record(accepted.clone()));
                 }
             }
-            Action::Seal => {
-                let row = self.row(work, begun, Some(self.context.clock.now()));
+            Action::Pause(time) => {
+                self.say(Notice::Remark(format!("waiting {} before the next phase", show(*time))));
+                let mut stop = self.context.stop.clone();
+                tokio::select! {
+                    reason = stop.wait() => return Err(Cause::Stopped(reason)),
+                    () = tokio::time::sleep(*time) => {}
+                }
+            }
+            Action::Check(steps) => {
+                for step in steps {
+                    self.check_stop()?;
+                    self.check(work, step).await?;
+                }
+            }
+            Action::Seal | Action::Hold => {
+                let status = match action {
+                    Action::Hold => RowStatus::Held,
+                    _ => RowStatus::Completed,
+                };
+                let row = self.row(work, begun, Some((status, self.context.clock.now())));
                 for store in self.locked.stores.configured() {
                     self.behind.push_row(store, &row, work);
                     self.flush_if_long(store).await?;
@@ -321,6 +342,11 @@ where
             }
         }
         Ok(())
+    }
+
+    /// What must be true, asked once more.
+    async fn check(&mut self, _work: &Work, _step: &Step) -> Result<(), Cause> {
+        todo!()
     }
 
     /// A step that never ran.
@@ -493,9 +519,13 @@ where
         self.context.notices.notice(notice);
     }
 
-    /// The migration's row: running, or done when `finished`.
-    fn row(&self, work: &Work, begun: Timestamp, finished: Option<Timestamp>) -> Row {
+    /// The migration's row: running, or what it is when it is `finished`.
+    fn row(&self, work: &Work, begun: Timestamp, finished: Option<(RowStatus, Timestamp)>) -> Row {
         let run = self.context.run;
+        let (status, finished) = match finished {
+            Some((status, at)) => (status, Some(at)),
+            None => (RowStatus::Running, None),
+        };
         let spent = u64::try_from(finished.unwrap_or(begun).0 - begun.0).unwrap_or(0);
         let row = Row {
             version: work.version,
@@ -503,7 +533,7 @@ where
             migration_name: work.folder.clone(),
             description: work.description.clone(),
             checksum: work.checksum,
-            status: if finished.is_some() { RowStatus::Completed } else { RowStatus::Running },
+            status,
             executed_at: begun,
             finished_at: finished,
             execution_time_ms: spent,
@@ -514,6 +544,17 @@ where
         };
         match &work.row {
             None => row,
+            // It is held until its cleanup is done, and whoever applied it did so.
+            Some(before)
+                if before.status == RowStatus::Held
+                    && status != RowStatus::Held
+                    && work.direction == Direction::Up =>
+            {
+                let status = if finished.is_some() { status } else { RowStatus::Held };
+                let spent = before.execution_time_ms + spent;
+                let finished_at = finished.or(before.finished_at);
+                Row { status, finished_at, execution_time_ms: spent, ..before.clone() }
+            }
             // A seal that was lost is written again as it was.
             Some(before)
                 if before.status != RowStatus::Running && work.direction == Direction::Up =>

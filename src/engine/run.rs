@@ -7,7 +7,7 @@ use crate::core::history::Histories;
 use crate::core::id::Version;
 use crate::core::migration::{MigrationSet, Rollback};
 use crate::core::notice::{Notice, Notices};
-use crate::core::plan::{self, Goal, Known, Plan, PlanError};
+use crate::core::plan::{self, Action, Goal, Known, Plan, PlanError, Waits, Work};
 use crate::core::server::Servers;
 use crate::core::step::{MongoStep, PgStep};
 use crate::engine::execute::{self, Context, ExecuteError};
@@ -43,6 +43,18 @@ pub struct Report {
     pub finished: Vec<Version>,
     /// Applied versions newer than every file.
     pub ahead: Vec<Version>,
+    /// The migrations that it left held.
+    pub held: Vec<Version>,
+    /// The migrations that may not begin yet.
+    pub waiting: Vec<Waits>,
+}
+
+impl Report {
+    fn of(plan: Plan, finished: Vec<Version>) -> Report {
+        let holds = |work: &&Work| work.actions.contains(&Action::Hold);
+        let held = plan.work.iter().filter(holds).map(|work| work.version).collect();
+        Report { finished, ahead: plan.ahead, held, waiting: plan.waiting }
+    }
 }
 
 /// Why a run failed. Whatever it had done is recorded.
@@ -205,13 +217,13 @@ where
     M: Store<Step = MongoStep>,
 {
     let Settings { set, servers, mut run, tool_version, clock, lock_wait, stop } = settings;
-    let mut ahead = Vec::new();
+    let mut before = Plan::default();
     let read = match plan_now(stores, set, servers, goal).await {
         Ok((plan, _)) if plan.work.is_empty() => {
-            return Ok(Report { finished: Vec::new(), ahead: plan.ahead });
+            return Ok(Report::of(plan, Vec::new()));
         }
         Ok((plan, read)) => {
-            ahead = plan.ahead;
+            before = plan;
             read
         }
         // While somebody is at work, only a look under the lock tells.
@@ -254,7 +266,7 @@ where
                 Ok(versions) if plan.then_plan_again => drop(versions),
                 Ok(versions) => {
                     finished.extend(versions);
-                    return Ok(Report { finished, ahead: plan.ahead });
+                    return Ok(Report::of(plan, finished));
                 }
                 Err(error) => return Err(RunError::Execute(Box::new(error))),
             }
@@ -284,13 +296,17 @@ where
     let waiting = Waiting { limit: lock_wait, notices, stop, pairing: Pairing::Check };
     let report = with_lock(stores, &run, waiting, still, work, outcome).await?;
     // Somebody else did it while we waited.
-    Ok(report.unwrap_or(Report { finished: Vec::new(), ahead }))
+    Ok(report.unwrap_or_else(|| {
+        before.work.clear();
+        Report::of(before, Vec::new())
+    }))
 }
 
 fn command_word(goal: &Goal) -> &'static str {
     match goal {
         Goal::Up(_) => "up",
         Goal::Down(_) => "down",
+        Goal::Cleanup(_) => "cleanup",
     }
 }
 

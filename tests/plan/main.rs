@@ -9,6 +9,7 @@ mod edited;
 mod gap;
 mod order;
 mod partial;
+mod phased;
 mod reverting;
 mod runs;
 mod status;

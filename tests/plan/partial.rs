@@ -230,8 +230,8 @@ fn a_missing_seal_is_written_whatever_the_limit() {
 }
 
 #[test]
-fn a_held_row_is_a_seal() {
-    check("001 p", "001 up/postgres/1 applied\nrow 001 held both", "up", &expect!["nothing"]);
+fn a_held_row_of_what_has_nothing_to_hold_is_sealed() {
+    check("001 p", "001 up/postgres/1 applied\nrow 001 held both", "up", &expect!["001 up: seal"]);
 }
 
 #[test]

@@ -207,6 +207,8 @@ impl Run<'_> {
                 Ok(())
             }
             Action::Accept(_) => panic!("nobody edits anything here"),
+            Action::Check(_) | Action::Pause(_) => Ok(()),
+            Action::Hold => unreachable!("no file here has phases"),
             Action::Seal => {
                 self.push_row(work, RowStatus::Completed);
                 Ok(())

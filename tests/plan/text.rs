@@ -9,6 +9,13 @@
 //! ```
 //! Without `down`, every store that has a step has a down script: `p` and `m*`.
 //!
+//! ```text
+//! 004 prepare:p execute:p execute:m validate:p cleanup:p | down prepare:p cleanup:p
+//! 005 prepare:p | cleanup hold | independent | pause 5s | down prepare:p execute:p
+//! ```
+//! A step of a phase has it in front; one of `execute` is a backfill, one of
+//! `validate` an invariant, called `p1`, `m2` after its store and its place.
+//!
 //! History, in any order:
 //! ```text
 //! 001 done                         every step of the file, and both rows
@@ -23,11 +30,14 @@
 
 use expect_test::Expect;
 use lockstep::core::checksum::Checksum;
+use lockstep::core::duration;
 use lockstep::core::history::{
     Event, Histories, History, Record, Row, RowStatus, Snapshot, Timestamp,
 };
 use lockstep::core::id::{Direction, Phase, StepId, StepName, StoreName, Version};
 use lockstep::core::migration::{Migration, MigrationSet, Options, Requires, Rollback};
+use lockstep::core::parse::folder::{self, Folder};
+use lockstep::core::parse::manifest::CleanupPolicy;
 use lockstep::core::plan::{Down, Goal, Known, OutOfOrder, Plan, PlanError, Up};
 use lockstep::core::plan::{needs_rollbacks, plan};
 use lockstep::core::server::{MongoServer, PostgresServer, Servers, Topology};
@@ -131,7 +141,7 @@ impl World {
         }
         let mut down = Vec::new();
         for (store, token) in [(StoreName::Postgres, "p"), (StoreName::Mongo, "m*")] {
-            if steps.iter().any(|step| step.store() == store) {
+            if steps.iter().any(|step| step.phase() == Phase::Up && step.store() == store) {
                 down.push(token);
             }
         }
@@ -145,10 +155,21 @@ impl World {
                 "order" if rest == "mongo" => rollback.order.reverse(),
                 "irreversible" => rollback.irreversible = Some(rest.to_owned()),
                 "requires" => options.requires = requires(rest),
+                "cleanup" => {
+                    options.cleanup = Some(match rest {
+                        "auto" => CleanupPolicy::Auto,
+                        "hold" => CleanupPolicy::Hold,
+                        "next-release" => CleanupPolicy::NextRelease,
+                        _ => panic!("not a policy: {rest}"),
+                    });
+                }
+                "independent" => options.independent = true,
+                "pause" => options.phase_pause = duration::parse(rest).expect("a duration"),
                 text => folder_text = text.strip_prefix("folder~").expect("a part of a file"),
             }
         }
         options.irreversible.clone_from(&rollback.irreversible);
+        rollback.has_cleanup = steps.iter().any(|step| step.phase() == Phase::Cleanup);
         self.stored.insert(version, rollback.clone());
         Migration {
             version,
@@ -288,7 +309,8 @@ impl World {
             Ok(plan) if plan == Plan::default() => "nothing".to_owned(),
             Ok(plan) => {
                 let ahead = plan.ahead.iter().map(|version| format!("ahead: {version}"));
-                let work = (!plan.work.is_empty()).then(|| plan.to_string());
+                let is_empty = plan.work.is_empty() && plan.waiting.is_empty();
+                let work = (!is_empty).then(|| plan.to_string());
                 ahead.chain(work).collect::<Vec<_>>().join("\n")
             }
             Err(error) => format!("error: {error}\nhint: {}", error.hint()),
@@ -353,7 +375,11 @@ fn name_and_attempt(text: &str) -> (StepName, u32) {
 pub fn name_store(name: &StepName) -> StoreName {
     match name {
         StepName::Script { store, .. } => *store,
-        _ => panic!("{name} does not say in which store it is"),
+        StepName::Named { slug, .. } if slug.starts_with('m') => StoreName::Mongo,
+        StepName::Named { .. } => StoreName::Postgres,
+        StepName::Baseline | StepName::Accepted => {
+            panic!("{name} does not say in which store it is")
+        }
     }
 }
 
@@ -365,9 +391,22 @@ fn places(text: &str) -> Vec<StoreName> {
 }
 
 /// A step of `up`: what it says does not matter, only what it is.
-fn up_step(kind: &str, before: &[Step]) -> Step {
+fn up_step(token: &str, before: &[Step]) -> Step {
+    let (stem, kind) = token.split_once(':').unwrap_or(("up", token));
+    let phase = match stem {
+        "up" => Phase::Up,
+        "prepare" => Phase::Prepare,
+        "execute" => Phase::Execute,
+        "validate" => Phase::Validate,
+        "cleanup" => Phase::Cleanup,
+        _ => panic!("not a phase: {stem}"),
+    };
     let store = if kind.starts_with('p') { StoreName::Postgres } else { StoreName::Mongo };
-    let index = before.iter().filter(|step| step.store() == store).count() + 1;
+    let before = before.iter().filter(|step| step.phase() == phase);
+    if matches!(phase, Phase::Execute | Phase::Validate) {
+        return named_step(phase, store, before.count() + 1);
+    }
+    let index = before.filter(|step| step.store() == store).count() + 1;
     let postgres = |kind| {
         let statements = vec![SqlStatement { text: "SELECT 1".to_owned(), line: 1, kind }];
         Body::Postgres(PgStep { statements, timeouts: Timeouts::default() })
@@ -385,7 +424,7 @@ fn up_step(kind: &str, before: &[Step]) -> Step {
     };
     Step {
         name: StepName::Script {
-            phase: Phase::Up,
+            phase,
             direction: Direction::Up,
             store,
             index: u32::try_from(index).expect("few steps"),
@@ -393,27 +432,64 @@ fn up_step(kind: &str, before: &[Step]) -> Step {
         checksum: Checksum::of(b""),
         commit,
         body,
-        file: if store == StoreName::Postgres { "up.sql" } else { "up.mongodb.js" }.to_owned(),
+        file: match store {
+            StoreName::Postgres => format!("{stem}.sql"),
+            StoreName::Mongo => format!("{stem}.mongodb.js"),
+        },
         line: 1,
     }
+}
+
+/// A backfill, or an invariant, as a folder of its own would have it.
+fn named_step(phase: Phase, store: StoreName, index: usize) -> Step {
+    let text = match (phase, store) {
+        (Phase::Execute, StoreName::Postgres) => {
+            format!("[[backfill]]\nname = 'p{index}'\npostgres = {{ table = 't', set = 'n = 1' }}")
+        }
+        (Phase::Execute, StoreName::Mongo) => format!(
+            "[[backfill]]\nname = 'm{index}'\nmongo = {{ collection = 't', update = '{{ $set: {{ n: 1 }} }}' }}"
+        ),
+        (_, StoreName::Postgres) => {
+            format!("[[invariant]]\nname = 'p{index}'\npostgres = 'SELECT 0'")
+        }
+        (_, StoreName::Mongo) => format!(
+            "[[invariant]]\nname = 'm{index}'\nmongo = {{ collection = 't', count = '{{}}' }}"
+        ),
+    };
+    let files = BTreeMap::from([("migration.toml".to_owned(), text.into_bytes())]);
+    let folder = Folder { name: "001-name".to_owned(), files };
+    let mut step = folder::read(&folder).expect("it is right").steps.remove(0);
+    step.file = "migration.toml".to_owned();
+    step
 }
 
 /// Down scripts that are cut into these steps.
 pub fn scripts(tokens: &[&str]) -> Rollback {
     let mut scripts = BTreeMap::new();
+    let mut manifest = None;
     for token in tokens {
-        let (file, text) = match *token {
-            "p" => ("down.sql", "DROP TABLE t;\n"),
-            "p*" => ("down.sql", "DROP INDEX CONCURRENTLY t_i;\n"),
-            "m" => ("down.mongodb.js", "db.t.deleteOne({ _id: 1 });\n"),
-            "m*" => ("down.mongodb.js", "db.t.drop();\n"),
-            "p?" => ("down.sql", "BEGIN;\n"),
+        let (stem, kind) = match token.split_once(':') {
+            Some(("execute", "p")) => {
+                let backfill = "[[backfill]]\ndirection = 'down'\nname = 'back'\n\
+                     postgres = { table = 't', set = 'n = 0' }";
+                manifest = Some(backfill.to_owned());
+                continue;
+            }
+            Some((phase, kind)) => (format!("{phase}.down"), kind),
+            None => ("down".to_owned(), *token),
+        };
+        let (form, text) = match kind {
+            "p" => ("sql", "DROP TABLE t;\n"),
+            "p*" => ("sql", "DROP INDEX CONCURRENTLY t_i;\n"),
+            "m" => ("mongodb.js", "db.t.deleteOne({ _id: 1 });\n"),
+            "m*" => ("mongodb.js", "db.t.drop();\n"),
+            "p?" => ("sql", "BEGIN;\n"),
             _ => panic!("not a kind of down step: {token}"),
         };
-        scripts.entry(file.to_owned()).or_insert_with(String::new).push_str(text);
+        scripts.entry(format!("{stem}.{form}")).or_insert_with(String::new).push_str(text);
     }
     let order = StoreName::BOTH.map(|store| store.to_string()).to_vec();
-    Rollback { format: 1, scripts, order, transaction: true, ..Rollback::default() }
+    Rollback { format: 1, scripts, order, transaction: true, manifest, ..Rollback::default() }
 }
 
 /// `postgres 16.0`, `mongo 6.0`, `replica-set`.
@@ -469,12 +545,26 @@ pub fn goal(text: &str) -> Goal {
                 match *flag {
                     "--to" => up.to = Some(version(value())),
                     "--steps" => up.steps = Some(number(value())),
+                    "--release" => up.release = Some(value().to_owned()),
+                    "--through" => {
+                        up.through = Some(match value() {
+                            "prepare" => Phase::Prepare,
+                            "execute" => Phase::Execute,
+                            "validate" => Phase::Validate,
+                            "cleanup" => Phase::Cleanup,
+                            phase => panic!("not a phase: {phase}"),
+                        });
+                    }
+                    // The project's, from `migrate.toml`.
+                    "policy=hold" => up.policy = CleanupPolicy::Hold,
                     "--allow-out-of-order" => up.out_of_order = OutOfOrder::Allow,
                     _ => panic!("not a flag of up: {flag}"),
                 }
             }
             Goal::Up(up)
         }
+        ["cleanup"] => Goal::Cleanup(None),
+        ["cleanup", only] => Goal::Cleanup(Some(version(only))),
         ["down"] => Goal::Down(Down::Steps(1)),
         ["down", "--to", to] => Goal::Down(Down::To(version(to))),
         ["down", "--steps", steps] => Goal::Down(Down::Steps(number(steps))),

@@ -34,7 +34,7 @@ pub fn goal(args: &args::Down) -> Result<Goal, Failure> {
 /// See docs/cli.md for the exit codes.
 pub async fn run(global: &Global, args: &args::Down, output: &Output) -> Result<Exit, Failure> {
     let began = Instant::now();
-    let (report, stays) = finish(
+    let ((report, stays), exit) = finish(
         "down",
         output,
         Box::pin(async {
@@ -44,12 +44,12 @@ pub async fn run(global: &Global, args: &args::Down, output: &Output) -> Result<
             let Project { stores, set, servers, .. } = &mut project;
             let (plan, read) = plan_now(stores, set, servers, &goal).await?;
             if plan.work.is_empty() {
-                return Ok((None, newest(&read.histories)));
+                return Ok(((None, newest(&read.histories)), Exit::Ok));
             }
             warn(&project, &plan, output);
             confirm(global, &plan, output)?;
             let report = carry_out(&mut project, &goal, Some(&plan), &stop, output).await?;
-            Ok((Some(report), None))
+            Ok(((Some(report), None), Exit::Ok))
         }),
     )
     .await?;
@@ -64,7 +64,7 @@ pub async fn run(global: &Global, args: &args::Down, output: &Output) -> Result<
             duration(began.elapsed())
         )),
     }
-    Ok(Exit::Ok)
+    Ok(exit)
 }
 
 /// Says what somebody should know before it happens: files that differ from what

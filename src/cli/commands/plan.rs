@@ -1,15 +1,16 @@
 //! `migrate plan`: the same value that would be carried out, printed.
 
 use crate::cli::args::{self, Global, PlanOf};
-use crate::cli::commands::{down, up};
+use crate::cli::commands::{cleanup, down, up};
 use crate::cli::exit::Exit;
 use crate::cli::failure::Failure;
 use crate::cli::output::Output;
 use crate::cli::project::{Files, Project};
 use crate::core::destroys::destroys;
+use crate::core::duration;
 use crate::core::id::Direction;
 use crate::core::one_line::one_line;
-use crate::core::plan::{Action, Attempt, Plan};
+use crate::core::plan::{Action, Attempt, Plan, Waits};
 use crate::core::status::without_number;
 use crate::core::step::{Body, Commit, Step};
 use crate::engine::run::plan_now;
@@ -22,9 +23,10 @@ use serde_json::{Value, json};
 /// # Errors
 /// See docs/cli.md for the exit codes.
 pub async fn run(global: &Global, args: &args::Plan, output: &Output) -> Result<Exit, Failure> {
-    let (goal, direction) = match &args.of {
+    let (mut goal, direction) = match &args.of {
         None => (up::goal(&args.up)?, Direction::Up),
         Some(PlanOf::Up(args)) => (up::goal(args)?, Direction::Up),
+        Some(PlanOf::Cleanup(args)) => (cleanup::goal(args)?, Direction::Up),
         Some(PlanOf::Down(args)) => (down::goal(args)?, Direction::Down),
     };
     let files = match direction {
@@ -32,6 +34,7 @@ pub async fn run(global: &Global, args: &args::Plan, output: &Output) -> Result<
         Direction::Down => Files::IfThere,
     };
     let mut project = Project::open_with(global, "plan", files).await?;
+    up::complete(&mut goal, &project);
     let Project { stores, set, servers, .. } = &mut project;
     let (plan, _) = plan_now(stores, set, servers, &goal).await?;
     output.result(&tree(&plan, output.result_look));
@@ -48,14 +51,24 @@ pub fn tree(plan: &Plan, look: Look) -> String {
             Direction::Down => "down",
         };
         lines.push(format!("{verb} {}", look.bold(&work.folder)));
-        let steps: Vec<&Action> =
-            work.actions.iter().filter(|action| attempt(action).is_some()).collect();
-        for action in &steps {
-            if let Some(attempt) = attempt(action) {
-                lines.extend(step_lines(action, &attempt.step, look));
+        let begun = lines.len();
+        for action in &work.actions {
+            match action {
+                Action::Run(it) | Action::Settle(it) | Action::Abandon(it) => {
+                    lines.extend(step_lines(action, &it.step, look));
+                }
+                Action::Check(steps) => {
+                    let names: Vec<String> = steps.iter().map(|it| it.name.to_string()).collect();
+                    lines.push(format!("  asks again: {}", names.join(", ")));
+                }
+                Action::Pause(time) => lines.push(format!("  waits {}", duration::show(*time))),
+                Action::Hold => {
+                    lines.push(format!("  {}", look.warn("and is held: its cleanup waits")));
+                }
+                _ => {}
             }
         }
-        if steps.is_empty() {
+        if lines.len() == begun {
             lines.push(format!("  {}", look.dim("only its row in the history")));
         }
     }
@@ -65,6 +78,9 @@ pub fn tree(plan: &Plan, look: Look) -> String {
     }
     if plan.then_plan_again {
         lines.push(look.dim("what follows depends on what is found there"));
+    }
+    for Waits { folder, behind, why, .. } in &plan.waiting {
+        lines.push(look.warn(&format!("{folder} waits behind {behind}: {why}")));
     }
     if plan.work.is_empty() {
         lines.push("nothing to do".to_owned());
@@ -78,6 +94,9 @@ fn attempt(action: &Action) -> Option<&Attempt> {
         Action::Intend(..)
         | Action::Close(..)
         | Action::Accept(_)
+        | Action::Check(_)
+        | Action::Pause(_)
+        | Action::Hold
         | Action::Seal
         | Action::Unseal => None,
     }
@@ -153,6 +172,7 @@ fn object(plan: &Plan, direction: Direction) -> Value {
                 "name": without_number(&work.folder),
                 "direction": way(work.direction),
                 "steps": steps,
+                "holds": work.actions.contains(&Action::Hold),
             })
         })
         .collect();
@@ -160,8 +180,16 @@ fn object(plan: &Plan, direction: Direction) -> Value {
         "direction": way(direction),
         "migrations": migrations,
         "ahead": plan.ahead.iter().map(|version| version.0).collect::<Vec<_>>(),
+        "waiting": plan.waiting.iter().map(waits_object).collect::<Vec<_>>(),
         "then_plan_again": plan.then_plan_again,
     })
+}
+
+/// A migration that may not begin yet.
+pub fn waits_object(waits: &Waits) -> Value {
+    let Waits { version, folder, behind, why } = waits;
+    let name = without_number(folder);
+    json!({ "version": version.0, "name": name, "behind": behind.0, "why": why })
 }
 
 fn step_object(action: &Action, attempt: &Attempt) -> Value {

@@ -5,7 +5,9 @@ use crate::cli::exit::Exit;
 use crate::cli::failure::Failure;
 use crate::cli::output::{Output, SystemClock};
 use crate::cli::project::{self, Project, stop_on_signals};
-use crate::core::plan::{Goal, OutOfOrder, Plan, Up};
+use crate::core::id::Phase;
+use crate::core::parse::manifest::CleanupPolicy;
+use crate::core::plan::{Goal, OutOfOrder, Plan, Up, Waits};
 use crate::engine::run::{self, Report, Settings};
 use crate::report::human::{Volume, duration};
 use std::time::Instant;
@@ -22,7 +24,22 @@ pub fn goal(args: &args::Up) -> Result<Goal, Failure> {
             true => OutOfOrder::Allow,
             false => OutOfOrder::Refuse,
         },
+        through: args.through.map(|through| match through {
+            args::Through::Prepare => Phase::Prepare,
+            args::Through::Execute => Phase::Execute,
+            args::Through::Validate => Phase::Validate,
+            args::Through::Cleanup => Phase::Cleanup,
+        }),
+        policy: CleanupPolicy::default(),
+        release: args.release.clone(),
     }))
+}
+
+/// Adds what the configuration says about it.
+pub fn complete(goal: &mut Goal, project: &Project) {
+    if let Goal::Up(up) = goal {
+        up.policy = project.config.cleanup.policy;
+    }
 }
 
 /// Runs the command.
@@ -35,16 +52,18 @@ pub async fn run(global: &Global, args: &args::Up, output: &Output) -> Result<Ex
         "up",
         output,
         Box::pin(async {
-            let goal = goal(args)?;
+            let mut goal = goal(args)?;
             let stop = stop_on_signals(args.timeout)?;
             let mut project = Project::open(global, "up").await?;
+            complete(&mut goal, &project);
             project.run.release.clone_from(&args.release);
             let report = carry_out(&mut project, &goal, None, &stop, output).await?;
-            Ok((report, project.set.len()))
+            let exit = if report.waiting.is_empty() { Exit::Ok } else { Exit::Pending };
+            Ok(((report, project.set.len()), exit))
         }),
     )
     .await?;
-    let (report, files) = done;
+    let ((report, files), exit) = done;
     if !report.ahead.is_empty() {
         let versions: Vec<String> = report.ahead.iter().map(ToString::to_string).collect();
         output.remark(&format!(
@@ -54,6 +73,7 @@ pub async fn run(global: &Global, args: &args::Up, output: &Output) -> Result<Ex
     }
     match report.finished.len() {
         0 if files == 0 => output.remark("nothing to do: the migrations folder is empty"),
+        0 if !report.waiting.is_empty() => {}
         0 => output.remark("nothing to do: every migration is applied"),
         _ if output.volume == Volume::Quiet => {}
         n => output.remark(&format!(
@@ -62,7 +82,19 @@ pub async fn run(global: &Global, args: &args::Up, output: &Output) -> Result<Ex
             duration(began.elapsed())
         )),
     }
-    Ok(Exit::Ok)
+    say_held(&report, output);
+    Ok(exit)
+}
+
+/// What is held, and what waits behind it.
+pub fn say_held(report: &Report, output: &Output) {
+    for version in &report.held {
+        output.remark(&format!("{version} is held: `migrate cleanup {version}` finishes it"));
+    }
+    for Waits { folder, behind, why, .. } in &report.waiting {
+        let text = format!("{folder} waits behind {behind}: {why}");
+        output.remark(&output.look.warn(&text));
+    }
 }
 
 /// Runs a command whose last JSON object is always `run_finished`.
@@ -72,11 +104,11 @@ pub async fn run(global: &Global, args: &args::Up, output: &Output) -> Result<Ex
 pub async fn finish<T>(
     command: &str,
     output: &Output,
-    work: impl Future<Output = Result<T, Failure>>,
-) -> Result<T, Failure> {
+    work: impl Future<Output = Result<(T, Exit), Failure>>,
+) -> Result<(T, Exit), Failure> {
     let result = work.await;
     match &result {
-        Ok(_) => output.run_finished(command, Ok(Exit::Ok.code())),
+        Ok((_, exit)) => output.run_finished(command, Ok(exit.code())),
         Err(failure) => output.run_finished(command, Err(failure)),
     }
     // It has said what went wrong.

@@ -52,17 +52,7 @@ impl fmt::Debug for PasswordCommand {
     }
 }
 
-/// When the cleanup of a phased migration runs.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub enum CleanupPolicy {
-    /// At once, if its invariants hold.
-    #[default]
-    Auto,
-    /// When `migrate cleanup` is called.
-    Hold,
-    /// When `up --release R` meets what an earlier release left held.
-    NextRelease,
-}
+pub use crate::core::parse::manifest::CleanupPolicy;
 
 /// `[cleanup]`.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]

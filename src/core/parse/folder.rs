@@ -7,9 +7,9 @@ mod script;
 pub use name::{folder as parse_name, is_hidden, is_ignored};
 
 use crate::core::checksum::{Checksum, normalize};
-use crate::core::id::{Direction, Phase, Version};
+use crate::core::id::{Direction, Phase, StoreName, Version};
 use crate::core::migration::{Migration, OnFailure, Options, Rollback};
-use crate::core::parse::manifest::{self, CleanupPolicy, Manifest};
+use crate::core::parse::manifest::{self, Check, Manifest, Work};
 use crate::core::parse::sql::Transaction;
 use crate::core::problem::{Place, Problem};
 use crate::core::step::{Step, Timeouts};
@@ -21,8 +21,9 @@ use std::time::Duration;
 /// The form in which the history keeps what reverts a migration.
 const ROLLBACK_FORMAT: u32 = 1;
 
-/// The phases that have scripts, in the order in which they go up.
-const SCRIPTED: [Phase; 3] = [Phase::Up, Phase::Prepare, Phase::Cleanup];
+/// In the order in which they go up.
+const PHASES: [Phase; 5] =
+    [Phase::Up, Phase::Prepare, Phase::Execute, Phase::Validate, Phase::Cleanup];
 
 /// A migration folder as it is on disk.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
@@ -66,7 +67,7 @@ pub fn read(folder: &Folder) -> Result<Migration, Vec<Problem>> {
     let (steps, found) =
         if template { Default::default() } else { steps(folder, &texts, &scripts, &manifest) };
     problems.extend(found);
-    problems.extend(not_yet(folder, &scripts, &manifest));
+    problems.extend(not_yet(folder, &manifest));
     if !problems.is_empty() {
         return Err(sorted(problems));
     }
@@ -82,6 +83,9 @@ pub fn read(folder: &Folder) -> Result<Migration, Vec<Problem>> {
             on_failure: manifest.on_failure.map_or(OnFailure::Stop, |at| at.value),
             irreversible: manifest.irreversible,
             requires: manifest.requires,
+            cleanup: manifest.cleanup.map(|at| at.value),
+            independent: manifest.independent.is_some_and(|at| at.value),
+            phase_pause: manifest.phase_pause.map_or(Duration::ZERO, |at| at.value),
         },
     })
 }
@@ -131,8 +135,21 @@ pub fn down_steps(
             statement: rollback.statement_timeout_ms.map(Duration::from_millis),
         },
     };
+    let manifest = match &rollback.manifest {
+        None => Manifest::default(),
+        Some(text) => manifest::read(text).unwrap_or_else(|found| {
+            let file = format!("{folder_name}/{MANIFEST}");
+            problems.extend(found.into_iter().map(|problem| problem.file(&file)));
+            Manifest::default()
+        }),
+    };
+    let found = scripts.values().map(|(script, _)| *script).collect::<Vec<_>>();
+    let named = Named { folder_name, manifest: &manifest, store: program_store(&found, &manifest) };
     let mut steps = Vec::new();
-    for phase in SCRIPTED.into_iter().rev() {
+    for phase in PHASES.into_iter().rev() {
+        // In the order in which they are written: it is the order in which somebody
+        // wants them to run.
+        steps.extend(named.steps(phase, Direction::Down));
         for store in rollback.stores().into_iter().rev() {
             let Some((script, text)) = scripts.get(&(phase, store)) else { continue };
             let file = format!("{folder_name}/{}", script.file());
@@ -145,31 +162,74 @@ pub fn down_steps(
     if problems.is_empty() { Ok(steps) } else { Err(sorted(problems)) }
 }
 
+/// The store that remembers a migration's programs: one that it has a part for.
+fn program_store(scripts: &[Script], manifest: &Manifest) -> StoreName {
+    let scripts = scripts.iter().map(|script| script.form.store());
+    let backfills = manifest.backfills.iter().map(|backfill| backfill.work.store());
+    let mut stores = scripts.chain(backfills).peekable();
+    match stores.peek().is_some() && stores.all(|store| store == StoreName::Mongo) {
+        true => StoreName::Mongo,
+        false => StoreName::Postgres,
+    }
+}
+
+/// What `migration.toml` names.
+struct Named<'a> {
+    folder_name: &'a str,
+    manifest: &'a Manifest,
+    store: StoreName,
+}
+
+impl Named<'_> {
+    /// Those of a phase, in the order in which they are written.
+    fn steps(&self, phase: Phase, direction: Direction) -> Vec<Step> {
+        let file = format!("{}/{MANIFEST}", self.folder_name);
+        let timeouts = self.manifest.timeouts;
+        let mut steps = Vec::new();
+        if phase == Phase::Execute {
+            let backfills = self.manifest.backfills.iter();
+            let backfills = backfills.filter(|backfill| backfill.direction == direction);
+            steps
+                .extend(backfills.map(|it| (&it.name.place, named::backfill(&file, it, timeouts))));
+        }
+        if (phase, direction) == (Phase::Validate, Direction::Up) {
+            let invariants = self.manifest.invariants.iter();
+            steps.extend(invariants.map(|it| (&it.name.place, named::check(&file, it))));
+        }
+        let runs = self.manifest.runs.iter();
+        let runs = runs.filter(|run| (run.phase, run.direction) == (phase, direction));
+        steps.extend(
+            runs.map(|it| {
+                (&it.name.place, named::program(&file, self.folder_name, self.store, it))
+            }),
+        );
+        steps.sort_by_key(|(place, _)| (place.line, place.column));
+        steps.into_iter().map(|(_, step)| step).collect()
+    }
+}
+
 /// What is read and checked, but cannot be carried out yet. A line goes when what
 /// it speaks of comes.
-fn not_yet(folder: &Folder, scripts: &[Script], manifest: &Manifest) -> Vec<Problem> {
-    let mut found: Vec<(String, Option<&Place>, &str)> = Vec::new();
-    let phased = scripts.iter().filter(|script| script.phase != Phase::Up);
-    found.extend(phased.map(|script| (script.file(), None, "phases are")));
-    let mut key = |place, what| found.push((MANIFEST.to_owned(), Some(place), what));
-    manifest.backfills.iter().for_each(|it| key(&it.name.place, "backfills are"));
-    manifest.invariants.iter().for_each(|it| key(&it.name.place, "invariants are"));
-    manifest.runs.iter().for_each(|it| key(&it.name.place, "runs are"));
-    let held = manifest.cleanup.iter().filter(|at| at.value != CleanupPolicy::Auto);
-    held.for_each(|at| key(&at.place, "held cleanups are"));
-    let independent = manifest.independent.iter().filter(|at| at.value);
-    independent.for_each(|at| key(&at.place, "`independent` is"));
-    let pause = manifest.phase_pause.iter().filter(|at| !at.value.is_zero());
-    pause.for_each(|at| key(&at.place, "`phase_pause` is"));
+fn not_yet(folder: &Folder, manifest: &Manifest) -> Vec<Problem> {
+    let mut found: Vec<(&Place, &str)> = Vec::new();
+    let mut key = |place, what| found.push((place, what));
+    let copies = manifest
+        .backfills
+        .iter()
+        .filter(|it| matches!(it.work, Work::CopyToMongo { .. } | Work::CopyToPostgres { .. }));
+    copies.for_each(|it| key(&it.name.place, "copies between the stores are"));
+    let compared =
+        manifest.invariants.iter().filter(|it| matches!(it.check, Check::Compare { .. }));
+    compared.for_each(|it| key(&it.name.place, "comparisons row by row are"));
     let template = manifest.template.iter().filter(|at| at.value);
     template.for_each(|at| key(&at.place, "templates are"));
     let rollback = manifest.on_failure.iter().filter(|at| at.value == OnFailure::Rollback);
     rollback.for_each(|at| key(&at.place, "rollback on failure is"));
-    let problem = |(file, place, what): (String, Option<&Place>, &str)| Problem {
-        file: path(folder, &file),
-        at: place.cloned(),
+    let problem = |(place, what): (&Place, &str)| Problem {
+        file: path(folder, MANIFEST),
+        at: Some(place.clone()),
         message: format!("{what} not supported yet"),
-        hint: Some("for now a migration is its `up` and `down` scripts".to_owned()),
+        hint: Some("see CHANGELOG.md for what this release can do".to_owned()),
     };
     found.into_iter().map(problem).collect()
 }
@@ -329,21 +389,29 @@ fn steps(
     let manner = Manner { transaction: manifest.transaction, timeouts: manifest.timeouts };
     let mut steps = Vec::new();
     let mut problems = Vec::new();
-    let position = |script: &Script| {
-        let phase = SCRIPTED.iter().position(|phase| *phase == script.phase);
-        let store = manifest.order.iter().position(|store| *store == script.form.store());
-        (script.direction, phase, store)
+    let store = program_store(scripts, manifest);
+    let named = Named { folder_name: &folder.name, manifest, store };
+    let of = |phase, store, direction| {
+        scripts.iter().find(move |script| {
+            (script.phase, script.form.store(), script.direction) == (phase, store, direction)
+        })
     };
-    let mut in_order = scripts.to_vec();
-    in_order.sort_by_key(position);
-    for script in in_order {
-        let file = script.file();
-        let Some(text) = texts.get(file.as_str()) else { continue };
-        match script_steps(&path(folder, &file), script, text, manner) {
-            Ok(found) if script.direction == Direction::Up => steps.extend(found),
-            Ok(_) => {}
-            Err(found) => problems.extend(found),
+    for phase in PHASES {
+        for (store, direction) in manifest
+            .order
+            .into_iter()
+            .flat_map(|store| [(store, Direction::Up), (store, Direction::Down)])
+        {
+            let Some(script) = of(phase, store, direction) else { continue };
+            let file = script.file();
+            let Some(text) = texts.get(file.as_str()) else { continue };
+            match script_steps(&path(folder, &file), *script, text, manner) {
+                Ok(found) if direction == Direction::Up => steps.extend(found),
+                Ok(_) => {}
+                Err(found) => problems.extend(found),
+            }
         }
+        steps.extend(named.steps(phase, Direction::Up));
     }
     (steps, problems)
 }
@@ -364,6 +432,9 @@ fn rollback(texts: &BTreeMap<&str, String>, scripts: &[Script], manifest: &Manif
         irreversible: manifest.irreversible.clone(),
         lock_timeout_ms: manifest.timeouts.lock.map(milliseconds),
         statement_timeout_ms: manifest.timeouts.statement.map(milliseconds),
+        has_cleanup: scripts.iter().any(|script| script.phase == Phase::Cleanup)
+            || manifest.runs.iter().any(|run| run.phase == Phase::Cleanup),
+        manifest: texts.get(MANIFEST).filter(|_| manifest.reverts()).cloned(),
     }
 }
 
@@ -586,25 +657,50 @@ mod tests {
     fn plain_and_phased_do_not_mix() {
         check(
             &[("up.sql", ""), ("cleanup.mongodb.js", "")],
-            &expect![[r#"
-                007-product_stock: a migration is plain or phased, and this one has both `up.sql` and `cleanup.mongodb.js`; move what is in `up` and `down` into `prepare` and `prepare.down`, or make two migrations of it
-                007-product_stock/cleanup.mongodb.js: phases are not supported yet; for now a migration is its `up` and `down` scripts"#]],
+            &expect![
+                "007-product_stock: a migration is plain or phased, and this one has both `up.sql` and `cleanup.mongodb.js`; move what is in `up` and `down` into `prepare` and `prepare.down`, or make two migrations of it"
+            ],
         );
     }
 
     #[test]
-    fn phases_are_refused() {
+    fn phases_come_in_their_order_whatever_the_files_are_called() {
+        let manifest = "order = ['mongo', 'postgres']\n\
+            [[run]]\nphase = 'execute'\ncommand = ['first']\n\
+            [[backfill]]\nname = 'second'\npostgres = { table = 'a', set = 'b = 1' }\n\
+            [[backfill]]\ndirection = 'down'\nname = 'back'\npostgres = { table = 'a', set = 'b = 0' }\n\
+            [[invariant]]\nname = 'third'\npostgres = 'SELECT 0'\n\
+            [[run]]\nphase = 'prepare'\ncommand = ['zeroth']";
+        let files = [
+            ("migration.toml", manifest),
+            ("cleanup.sql", "SELECT 5"),
+            ("prepare.sql", "SELECT 1"),
+            ("prepare.mongodb.js", "db.a.drop()"),
+            ("cleanup.mongodb.js", "db.b.drop()"),
+        ];
+        check(&files, &expect![[r#"
+            prepare/mongo/1 Journaled 007-product_stock/prepare.mongodb.js:1 db.a.drop()
+            prepare/postgres/1 Atomic 007-product_stock/prepare.sql:1 SELECT 1
+            prepare/zeroth Journaled 007-product_stock/migration.toml:15 zeroth
+            execute/first Journaled 007-product_stock/migration.toml:2 first
+            execute/second Journaled 007-product_stock/migration.toml:5 UPDATE a SET b = 1
+            validate/third Journaled 007-product_stock/migration.toml:12 SELECT 0, expected 0
+            cleanup/mongo/1 Journaled 007-product_stock/cleanup.mongodb.js:1 db.b.drop()
+            cleanup/postgres/1 Atomic 007-product_stock/cleanup.sql:1 SELECT 5"#]]);
+    }
+
+    #[test]
+    fn scripts_of_phases_are_steps_of_phases() {
         check(
             &[("prepare.sql", ""), ("prepare.down.sql", ""), ("cleanup.mongodb.js", "")],
             &expect![[r#"
-                007-product_stock/cleanup.mongodb.js: phases are not supported yet; for now a migration is its `up` and `down` scripts
-                007-product_stock/prepare.down.sql: phases are not supported yet; for now a migration is its `up` and `down` scripts
-                007-product_stock/prepare.sql: phases are not supported yet; for now a migration is its `up` and `down` scripts"#]],
+                prepare/postgres/1 Atomic 007-product_stock/prepare.sql:1 
+                cleanup/mongo/1 Atomic 007-product_stock/cleanup.mongodb.js:1 "#]],
         );
     }
 
     #[test]
-    fn what_is_wrong_in_a_phase_is_told_although_phases_are_refused() {
+    fn what_is_wrong_in_a_phase_is_told() {
         let files = [
             ("prepare.sql", "SELECT 1;\n  COMMIT"),
             ("prepare.down.sql", "COMMIT"),
@@ -620,21 +716,21 @@ mod tests {
         let backfill = "[[backfill]]\nname = 'a'\npostgres = { table = 'a', set = 'b = 1' }";
         check(
             &[("up.sql", ""), ("migration.toml", backfill)],
-            &expect![[r#"
-            007-product_stock/migration.toml:1:1: a migration is plain or phased, and this one has both `up.sql` and `[[backfill]]`; move what is in `up` and `down` into `prepare` and `prepare.down`, or make two migrations of it
-            007-product_stock/migration.toml:1:1: backfills are not supported yet; for now a migration is its `up` and `down` scripts"#]],
+            &expect![
+                "007-product_stock/migration.toml:1:1: a migration is plain or phased, and this one has both `up.sql` and `[[backfill]]`; move what is in `up` and `down` into `prepare` and `prepare.down`, or make two migrations of it"
+            ],
         );
         let run = "\n[[run]]\ncommand = ['a']";
         check(
             &[("up.mongodb.js", ""), ("migration.toml", run)],
-            &expect![[r#"
-            007-product_stock/migration.toml:2:1: a migration is plain or phased, and this one has both `up.mongodb.js` and `[[run]]`; move what is in `up` and `down` into `prepare` and `prepare.down`, or make two migrations of it
-            007-product_stock/migration.toml:2:1: runs are not supported yet; for now a migration is its `up` and `down` scripts"#]],
+            &expect![
+                "007-product_stock/migration.toml:2:1: a migration is plain or phased, and this one has both `up.mongodb.js` and `[[run]]`; move what is in `up` and `down` into `prepare` and `prepare.down`, or make two migrations of it"
+            ],
         );
     }
 
     #[test]
-    fn what_the_manifest_asks_for_is_read_and_then_refused() {
+    fn what_the_manifest_asks_for_and_is_not_there_yet_is_refused() {
         let manifest = "cleanup = 'hold'\nindependent = true\nphase_pause = '1s'\non_failure = 'rollback'\n\
             [[backfill]]\nname = 'a'\npostgres = { table = 'a', set = 'b = 1' }\n\
             [[invariant]]\nname = 'a'\npostgres = 'SELECT 0'\n\
@@ -642,14 +738,9 @@ mod tests {
         let files = [("migration.toml", manifest), ("lib/run.js", ""), ("b.js", "")];
         check(
             &files,
-            &expect![[r#"
-            007-product_stock/migration.toml:1:1: held cleanups are not supported yet; for now a migration is its `up` and `down` scripts
-            007-product_stock/migration.toml:2:1: `independent` is not supported yet; for now a migration is its `up` and `down` scripts
-            007-product_stock/migration.toml:3:1: `phase_pause` is not supported yet; for now a migration is its `up` and `down` scripts
-            007-product_stock/migration.toml:4:1: rollback on failure is not supported yet; for now a migration is its `up` and `down` scripts
-            007-product_stock/migration.toml:5:1: backfills are not supported yet; for now a migration is its `up` and `down` scripts
-            007-product_stock/migration.toml:8:1: invariants are not supported yet; for now a migration is its `up` and `down` scripts
-            007-product_stock/migration.toml:11:1: runs are not supported yet; for now a migration is its `up` and `down` scripts"#]],
+            &expect![
+                "007-product_stock/migration.toml:4:1: rollback on failure is not supported yet; see CHANGELOG.md for what this release can do"
+            ],
         );
     }
 
@@ -667,9 +758,9 @@ mod tests {
         let manifest = "[[invariant]]\nname = 'a'\npostgres = 'SELECT 0'";
         check(
             &[("up.sql", ""), ("migration.toml", manifest)],
-            &expect![
-                "007-product_stock/migration.toml:1:1: invariants are not supported yet; for now a migration is its `up` and `down` scripts"
-            ],
+            &expect![[r#"
+                up/postgres/1 Atomic 007-product_stock/up.sql:1 
+                validate/a Journaled 007-product_stock/migration.toml:1 SELECT 0, expected 0"#]],
         );
     }
 
@@ -678,7 +769,7 @@ mod tests {
         check(
             &[("up.sql", "COMMIT {{a}}"), ("migration.toml", "\ntemplate = true")],
             &expect![
-                "007-product_stock/migration.toml:2:1: templates are not supported yet; for now a migration is its `up` and `down` scripts"
+                "007-product_stock/migration.toml:2:1: templates are not supported yet; see CHANGELOG.md for what this release can do"
             ],
         );
     }
@@ -690,10 +781,9 @@ mod tests {
         check(
             &files,
             &expect![[r#"
-            007-product_stock/lib/b.js: no file of a migration has this name; a migration has `up.sql`, `down.sql`, `up.mongodb.js`, `down.mongodb.js`, `migration.toml` and `README.md`; a program's files are named in `files` of its `[[run]]`
-            007-product_stock/migration.toml:1:1: runs are not supported yet; for now a migration is its `up` and `down` scripts
-            007-product_stock/migration.toml:3:10: there is no file `lib/a.js` in the migration's folder; names are relative to the folder
-            007-product_stock/migration.toml:3:22: there is no file `README.md` in the migration's folder; names are relative to the folder"#]],
+                007-product_stock/lib/b.js: no file of a migration has this name; a migration has `up.sql`, `down.sql`, `up.mongodb.js`, `down.mongodb.js`, `migration.toml` and `README.md`; a program's files are named in `files` of its `[[run]]`
+                007-product_stock/migration.toml:3:10: there is no file `lib/a.js` in the migration's folder; names are relative to the folder
+                007-product_stock/migration.toml:3:22: there is no file `README.md` in the migration's folder; names are relative to the folder"#]],
         );
     }
 
@@ -702,9 +792,9 @@ mod tests {
         let manifest = "[[backfill]]\ndirection = 'down'\nname = 'a'\npostgres = { table = 'a', set = 'b = 1' }";
         check(
             &[("migration.toml", manifest)],
-            &expect![[r#"
-            007-product_stock: there is nothing to apply in the migration folder; add an `up.sql` or `up.mongodb.js`, or delete the folder
-            007-product_stock/migration.toml:1:1: backfills are not supported yet; for now a migration is its `up` and `down` scripts"#]],
+            &expect![
+                "007-product_stock: there is nothing to apply in the migration folder; add an `up.sql` or `up.mongodb.js`, or delete the folder"
+            ],
         );
     }
 
@@ -715,12 +805,10 @@ mod tests {
             ("down.sql", "\nCOMMIT"),
             ("up.mongodb.js", "for (;;) {}"),
             ("down.mongodb.js", "\n\n for (;;) {}"),
-            ("migration.toml", "independent = true"),
         ];
         let places = [
             ("down.mongodb.js", 3, 2),
             ("down.sql", 2, 1),
-            ("migration.toml", 1, 1),
             ("up.mongodb.js", 1, 1),
             ("up.sql", 1, 1),
         ];

@@ -91,6 +91,12 @@ impl Manifest {
             || !self.invariants.is_empty()
     }
 
+    /// Whether there is anything in it that goes down.
+    pub fn reverts(&self) -> bool {
+        self.backfills.iter().any(|backfill| backfill.direction == Direction::Down)
+            || self.runs.iter().any(|run| run.direction == Direction::Down)
+    }
+
     /// The first thing in it that only a phased migration has, and its place.
     pub fn phased(&self) -> Option<(&'static str, &Place)> {
         let backfill =

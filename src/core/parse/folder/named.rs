@@ -2,21 +2,22 @@
 
 use crate::core::backfill::Backfill;
 use crate::core::checksum::Checksum;
-use crate::core::id::{Phase, StepName, StoreName};
+use crate::core::id::{Direction, Phase, StepName, StoreName};
 use crate::core::parse::manifest::{
     self, Change, Check, Invariant, MongoAnswer, MongoSource, Name, Update, Work,
 };
-use crate::core::step::{Body, Commit, Program, Step};
+use crate::core::step::{Body, Commit, Program, Step, Timeouts};
 use bson::Document;
 
 /// A backfill.
-pub fn backfill(file: &str, from: &manifest::Backfill) -> Step {
+pub fn backfill(file: &str, from: &manifest::Backfill, timeouts: Timeouts) -> Step {
     let parts = work_parts(&from.work);
     let body = Body::Backfill(Box::new(Backfill {
         title: from.name.text.clone(),
         work: from.work.clone(),
         pace: from.pace.clone(),
         max_bad: from.max_bad,
+        timeouts,
     }));
     let name = StepName::Named {
         phase: Phase::Execute,
@@ -31,7 +32,7 @@ pub fn check(file: &str, from: &Invariant) -> Step {
     let parts = check_parts(&from.check);
     let name = StepName::Named {
         phase: Phase::Validate,
-        direction: crate::core::id::Direction::Up,
+        direction: Direction::Up,
         slug: from.name.slug.clone(),
     };
     step(file, name, &from.name, &parts, Body::Check(Box::new(from.clone())))

@@ -20,9 +20,10 @@ pub struct At<T> {
 }
 
 /// When a cleanup runs.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum CleanupPolicy {
-    /// With the rest of its migration.
+    /// With the rest of its migration, if its invariants hold.
+    #[default]
     Auto,
     /// When `migrate cleanup` says so.
     Hold,

@@ -1,0 +1,48 @@
+//! `migrate cleanup`.
+
+use crate::cli::args::{self, Global};
+use crate::cli::commands::up::{carry_out, finish};
+use crate::cli::exit::Exit;
+use crate::cli::failure::Failure;
+use crate::cli::output::Output;
+use crate::cli::project::{self, Project, stop_on_signals};
+use crate::core::plan::Goal;
+use crate::report::human::{Volume, duration};
+use std::time::Instant;
+
+/// The goal that the arguments describe.
+///
+/// # Errors
+/// Exit code 2.
+pub fn goal(args: &args::Cleanup) -> Result<Goal, Failure> {
+    Ok(Goal::Cleanup(args.version.as_deref().map(project::version).transpose()?))
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// See docs/cli.md for the exit codes.
+pub async fn run(global: &Global, args: &args::Cleanup, output: &Output) -> Result<Exit, Failure> {
+    let began = Instant::now();
+    let (report, exit) = finish(
+        "cleanup",
+        output,
+        Box::pin(async {
+            let goal = goal(args)?;
+            let stop = stop_on_signals(None)?;
+            let mut project = Project::open(global, "cleanup").await?;
+            Ok((carry_out(&mut project, &goal, None, &stop, output).await?, Exit::Ok))
+        }),
+    )
+    .await?;
+    match report.finished.len() {
+        0 => output.remark("nothing to do: no migration is held"),
+        _ if output.volume == Volume::Quiet => {}
+        n => output.remark(&format!(
+            "finished {n} {} in {}",
+            if n == 1 { "migration" } else { "migrations" },
+            duration(began.elapsed())
+        )),
+    }
+    Ok(exit)
+}
