@@ -799,7 +799,7 @@ fn apply(
 
 /// Whether it has phases, and so may be left between two of them. The invariants
 /// of a plain migration are part of it.
-fn is_phased(migration: &Migration) -> bool {
+pub fn is_phased(migration: &Migration) -> bool {
     migration
         .steps
         .iter()

@@ -1,9 +1,10 @@
 //! Where every migration stands, in both stores: what `migrate status` shows.
 
 use crate::core::history::{Histories, RowStatus, Status, Timestamp};
-use crate::core::id::{Direction, StepId, StepName, StoreName, Version};
+use crate::core::id::{Direction, Phase, StepId, StepName, StoreName, Version};
 use crate::core::migration::{Migration, MigrationSet};
 use crate::core::plan::{self, Life};
+use crate::core::step::Step;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// The state of a migration, or of its part in one store.
@@ -82,6 +83,8 @@ pub struct Line {
     pub mongo: State,
     /// Whether the file is what was applied.
     pub file: FileState,
+    /// Of a migration with phases that is not done: the one that comes next.
+    pub phase: Option<Phase>,
     /// When it was begun.
     pub executed_at: Option<Timestamp>,
     /// How long its steps took.
@@ -148,10 +151,13 @@ fn line(set: &MigrationSet, histories: &Histories, version: Version, life: Optio
         Some(migration) => migration.name.clone(),
         None => without_number(folder.unwrap_or_default()).to_owned(),
     };
+    let phase = migration.filter(|_| matches!(applied, State::Partial | State::Held));
+    let phase = phase.filter(|_| !reverting).and_then(|it| next_phase(histories, it));
     Line {
         version,
         name,
         state,
+        phase,
         postgres: part(StoreName::Postgres),
         mongo: part(StoreName::Mongo),
         file,
@@ -159,6 +165,17 @@ fn line(set: &MigrationSet, histories: &Histories, version: Version, life: Optio
         execution_time_ms: row.map(|row| row.execution_time_ms),
         release: row.and_then(|row| row.release.clone()),
     }
+}
+
+/// The phase of the first step that is not done, if it has phases.
+fn next_phase(histories: &Histories, migration: &Migration) -> Option<Phase> {
+    let is_open = |step: &&Step| {
+        let id = StepId { version: migration.version, name: step.name.clone() };
+        let state = histories.of(step.store()).step(&id);
+        state.is_none_or(|state| state.status() != Status::Applied)
+    };
+    let next = migration.steps.iter().find(is_open).map(Step::phase);
+    next.filter(|phase| *phase != Phase::Up && plan::is_phased(migration))
 }
 
 fn all_applied(histories: &Histories, migration: &Migration) -> bool {

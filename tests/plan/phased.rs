@@ -102,7 +102,36 @@ fn hold_stops_before_the_cleanup() {
 #[test]
 fn what_is_held_stays_held() {
     check(&hold(WHOLE), &held(), "up", &expect!["nothing"]);
-    check_status(&hold(WHOLE), &held(), &expect!["002 held: postgres held, mongo held, file ok"]);
+    check_status(
+        &hold(WHOLE),
+        &held(),
+        &expect!["002 held: postgres held, mongo held, file ok, next cleanup"],
+    );
+}
+
+#[test]
+fn status_says_which_phase_comes_next() {
+    let prepared = "002 prepare/postgres/1 applied\n002 prepare/mongo/1 started applied\n";
+    check_status(
+        WHOLE,
+        prepared,
+        &expect!["002 partial: postgres partial, mongo partial, file ok, next execute"],
+    );
+    check_status(
+        WHOLE,
+        &format!("{prepared}002 execute/p1 progress"),
+        &expect!["002 partial: postgres partial, mongo partial, file ok, next execute"],
+    );
+    check_status(
+        WHOLE,
+        UP_TO_CLEANUP,
+        &expect!["002 partial: postgres partial, mongo partial, file ok, next cleanup"],
+    );
+    check_status(
+        WHOLE,
+        "002 done",
+        &expect!["002 completed: postgres completed, mongo completed, file ok"],
+    );
 }
 
 #[test]

@@ -115,6 +115,13 @@ fn table(lines: &[Line], look: Look) -> String {
             row.push(line.release.clone().unwrap_or_default());
         }
         table.add_row(row);
+        if let Some(phase) = line.phase {
+            let text = match line.state {
+                State::Held => format!("held: `migrate cleanup {}` finishes it", line.version),
+                _ => format!("next phase: {phase}"),
+            };
+            table.add_row(vec![String::new(), look.dim(&text)]);
+        }
         if line.file == FileState::Edited {
             table.add_row(vec![String::new(), look.bad("edited after it was applied")]);
         }
@@ -164,7 +171,7 @@ fn object(servers: &Servers, read: &Read, paired: bool, pending: usize, lines: &
                 "postgres": line.postgres.word(),
                 "mongo": line.mongo.word(),
                 "checksum": line.file.word(),
-                "phase": null,
+                "phase": line.phase.map(|phase| phase.word()),
                 "executed_at": line.executed_at.map(utc),
                 "execution_time_ms": line.execution_time_ms,
                 "release": line.release,

@@ -678,7 +678,9 @@ mod tests {
             ("prepare.mongodb.js", "db.a.drop()"),
             ("cleanup.mongodb.js", "db.b.drop()"),
         ];
-        check(&files, &expect![[r#"
+        check(
+            &files,
+            &expect![[r#"
             prepare/mongo/1 Journaled 007-product_stock/prepare.mongodb.js:1 db.a.drop()
             prepare/postgres/1 Atomic 007-product_stock/prepare.sql:1 SELECT 1
             prepare/zeroth Journaled 007-product_stock/migration.toml:15 zeroth
@@ -686,7 +688,8 @@ mod tests {
             execute/second Journaled 007-product_stock/migration.toml:5 UPDATE a SET b = 1
             validate/third Journaled 007-product_stock/migration.toml:12 SELECT 0, expected 0
             cleanup/mongo/1 Journaled 007-product_stock/cleanup.mongodb.js:1 db.b.drop()
-            cleanup/postgres/1 Atomic 007-product_stock/cleanup.sql:1 SELECT 5"#]]);
+            cleanup/postgres/1 Atomic 007-product_stock/cleanup.sql:1 SELECT 5"#]],
+        );
     }
 
     #[test]
