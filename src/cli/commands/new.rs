@@ -20,10 +20,6 @@ const TIMESTAMP_DIGITS: usize = 12;
 /// Exit code 2.
 pub fn run(global: &Global, args: &args::New, output: &Output) -> Result<Exit, Failure> {
     let usage = |code, message: String| Failure::new(Exit::Usage, code, message);
-    if args.phased {
-        return Err(usage("NOT_YET", "phased migrations are not supported yet".to_owned())
-            .next("write a plain one: `migrate new NAME`"));
-    }
     let name = slug(&args.name.join(" "));
     if name.is_empty() {
         return Err(usage("BAD_NAME", "the name has no letter and no digit".to_owned())
@@ -41,14 +37,16 @@ pub fn run(global: &Global, args: &args::New, output: &Output) -> Result<Exit, F
         Some(store) => vec![store.into()],
     };
     let title = args.name.join(" ");
+    let files: Vec<(&str, String)> = match args.phased {
+        false => stores.into_iter().flat_map(|store| files(store, &title)).collect(),
+        true => phased_files(&stores, &title),
+    };
     let mut written = Vec::new();
-    for store in stores {
-        for (file, text) in files(store, &title) {
-            let path = folder.join(file);
-            write(&path, &text)?;
-            output.remark(&format!("wrote {}", path.display()));
-            written.push(path.display().to_string());
-        }
+    for (file, text) in files {
+        let path = folder.join(file);
+        write(&path, &text)?;
+        output.remark(&format!("wrote {}", path.display()));
+        written.push(path.display().to_string());
     }
     output.object("new", &json!({ "folder": folder.display().to_string(), "files": written }));
     Ok(Exit::Ok)
@@ -82,6 +80,61 @@ fn files(store: StoreName, title: &str) -> [(&'static str, String); 2] {
         ],
     }
 }
+
+/// A change without downtime: two releases of the application live with what
+/// stands between `prepare` and `cleanup`.
+fn phased_files(stores: &[StoreName], title: &str) -> Vec<(&'static str, String)> {
+    let mut files = vec![("migration.toml", MANIFEST.replace("{title}", title))];
+    for store in stores {
+        let (mark, scripts) = match store {
+            StoreName::Postgres => {
+                ("--", ["prepare.sql", "prepare.down.sql", "cleanup.sql", "cleanup.down.sql"])
+            }
+            StoreName::Mongo => (
+                "//",
+                [
+                    "prepare.mongodb.js",
+                    "prepare.down.mongodb.js",
+                    "cleanup.mongodb.js",
+                    "cleanup.down.mongodb.js",
+                ],
+            ),
+        };
+        let texts = [
+            "What the application of today can live with: a column that may be empty, an index,\n{mark} a trigger that fills it for new rows.",
+            "The way back from prepare.",
+            "What only the application of tomorrow can live with: the old column goes. It runs when\n{mark} the invariants hold, and when nobody asked to wait (`cleanup` in migration.toml).",
+            "The way back from cleanup: the old shape, empty. Backfills with direction = \"down\"\n{mark} fill it before prepare.down runs.",
+        ];
+        files.extend(scripts.into_iter().zip(texts).map(|(file, text)| {
+            (file, format!("{mark} {}\n\n", text.replace("{mark}", mark)))
+        }));
+    }
+    files
+}
+
+/// The manifest of a phased migration.
+const MANIFEST: &str = r#"description = "{title}"
+
+# "auto": with the rest. "hold": wait for `migrate cleanup`.
+# "next-release": with the next `migrate up --release NAME`.
+cleanup = "hold"
+
+# Rewrites rows in batches, while the application goes on.
+# [[backfill]]
+# name = "what it fills"
+# postgres = { table = "things", set = "new = old", where = "new IS NULL" }
+
+# [[backfill]]
+# name = "what it fills"
+# mongo = { collection = "things", filter = "{ new: { $exists: false } }", update = "[{ $set: { new: '$old' } }]" }
+
+# Must be true before anything of the old shape is removed.
+# [[invariant]]
+# name = "nothing is left out"
+# postgres = "SELECT count(*) FROM things WHERE new IS NULL"
+# sample = "SELECT id, old FROM things WHERE new IS NULL LIMIT 10"
+"#;
 
 /// `Add user preferences!` is `add-user-preferences`.
 fn slug(name: &str) -> String {
