@@ -117,6 +117,9 @@ pub enum Holds {
     Yes,
     /// It is not, or only half of it: clear, and perform again.
     No,
+    /// It is listed, and may still be in the making: performing it again waits for
+    /// it, and does nothing when it is there.
+    Listed,
     /// No question to the server tells. Only a person can.
     Ask,
 }

@@ -141,6 +141,7 @@ impl From<PlanError> for Failure {
     fn from(error: PlanError) -> Failure {
         let exit = match &error {
             PlanError::Edited { .. }
+            | PlanError::EditedInDoubt { .. }
             | PlanError::Missing(_)
             | PlanError::OutOfOrder { .. }
             | PlanError::Gap { .. }

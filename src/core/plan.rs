@@ -240,6 +240,24 @@ pub enum PlanError {
         file: Option<Checksum>,
     },
     /// Exit code 5.
+    #[error(
+        "step {name} of {folder} was edited while it is in doubt (started {recorded}, file {file})",
+        name = .step.name, recorded = .recorded.short(),
+        file = .file.as_ref().map_or("none".to_owned(), Checksum::short)
+    )]
+    EditedInDoubt {
+        /// The migration's folder.
+        folder: String,
+        /// The step that was started, and not what became of it.
+        step: StepId,
+        /// The store that knows.
+        store: StoreName,
+        /// Of the text that was started.
+        recorded: Checksum,
+        /// What the file says; `None` when the step is no longer in it.
+        file: Option<Checksum>,
+    },
+    /// Exit code 5.
     #[error("{} applied, but no longer in the migrations folder", list(.0, "is", "are"))]
     Missing(Vec<Version>),
     /// Exit code 5.
@@ -343,6 +361,10 @@ impl PlanError {
         match self {
             PlanError::Edited { version, .. } => format!(
                 "restore the file as it was, and put the change into a new migration; if the edit does not matter, `migrate repair --accept-checksum {version}`"
+            ),
+            PlanError::EditedInDoubt { step, store, .. } => format!(
+                "only its old text tells what is left of it: restore the text and run `migrate up` again, which settles the step, and edit it then; or look at {title}, and when nothing of the step is there, `migrate repair --mark-reverted {version}/{name} --store {store}`",
+                title = store.title(), version = step.version, name = step.name
             ),
             PlanError::Missing(_) => "restore the folder from version control; if it is meant to be gone, `--allow-out-of-order`".to_owned(),
             PlanError::OutOfOrder { .. } => "give it a number above the newest applied one, or apply it now with `--allow-out-of-order`".to_owned(),
@@ -731,22 +753,23 @@ fn apply(
                     actions.push(Action::Run(Attempt { attempt: newest.max(own + 1), ..step }));
                 }
                 Some((Status::InDoubt, own)) => {
+                    let store = step.step.store();
                     let recorded = state.map_or(step.step.checksum, |state| state.checksum);
-                    let file = step.step.checksum;
-                    actions.push(match in_doubt(step.step) {
-                        Some(step) => Action::Settle(Attempt { step, attempt: own }),
-                        None if recorded == file => return Err(PlanError::Torn(id)),
-                        // Only its old text could tell what is left of it.
-                        None => {
-                            return Err(PlanError::Edited {
-                                folder: migration.folder.clone(),
-                                version,
-                                step: Some(id.name),
-                                recorded,
-                                file: Some(file),
-                            });
-                        }
-                    });
+                    let file = Some(step.step.checksum);
+                    // Only its old text could tell what is left of it.
+                    if file != Some(recorded) {
+                        let folder = migration.folder.clone();
+                        let step = id;
+                        return Err(PlanError::EditedInDoubt {
+                            folder,
+                            step,
+                            store,
+                            recorded,
+                            file,
+                        });
+                    }
+                    let step = in_doubt(step.step).ok_or(PlanError::Torn(id))?;
+                    actions.push(Action::Settle(Attempt { step, attempt: own }));
                 }
                 Some((Status::Applied | Status::Reverting, _)) => {}
             }
@@ -942,15 +965,20 @@ pub fn edited(histories: &Histories, migration: &Migration) -> Option<PlanError>
         recorded,
         file,
     };
-    for (_, name, state) in forward(histories, version).filter(|(_, _, state)| is_live(state)) {
-        match migration.steps.iter().find(|step| step.name == *name) {
-            None => return Some(error(Some(name.clone()), state.checksum, None)),
-            // A step in doubt may be what somebody mended.
-            Some(step) if state.status() != Status::InDoubt && step.checksum != state.checksum => {
-                return Some(error(Some(name.clone()), state.checksum, Some(step.checksum)));
-            }
-            Some(_) => {}
+    for (store, name, state) in forward(histories, version).filter(|(.., state)| is_live(state)) {
+        let step = migration.steps.iter().find(|step| step.name == *name);
+        let (recorded, file) = (state.checksum, step.map(|step| step.checksum));
+        if file == Some(recorded) {
+            continue;
         }
+        return Some(match state.status() {
+            Status::InDoubt => {
+                let folder = migration.folder.clone();
+                let step = StepId { version, name: name.clone() };
+                PlanError::EditedInDoubt { folder, step, store, recorded, file }
+            }
+            _ => error(Some(name.clone()), recorded, file),
+        });
     }
     // While it is open, what follows the applied steps may be mended.
     match recorded_checksum(histories, migration) {

@@ -32,7 +32,7 @@ pub fn verify(set: &MigrationSet, histories: &Histories, servers: &Servers) -> V
             && let Some(error) = plan::edited(histories, migration)
         {
             seen.insert(life.version);
-            findings.push(finding("CHECKSUM_MISMATCH", Some(life.version), &error));
+            findings.push(finding(code(&error), Some(life.version), &error));
         }
     }
     let rollbacks = BTreeMap::new();
@@ -40,6 +40,7 @@ pub fn verify(set: &MigrationSet, histories: &Histories, servers: &Servers) -> V
     match plan::plan(&known, &Goal::Up(Up::default())) {
         Ok(_) => {}
         Err(PlanError::Edited { version, .. }) if seen.contains(&version) => {}
+        Err(PlanError::EditedInDoubt { step, .. }) if seen.contains(&step.version) => {}
         Err(error) => findings.push(finding(code(&error), None, &error)),
     }
     findings.extend(rows(histories, servers));
@@ -54,6 +55,7 @@ fn finding(code: &'static str, version: Option<Version>, error: &PlanError) -> F
 pub fn code(error: &PlanError) -> &'static str {
     match error {
         PlanError::Edited { .. } => "CHECKSUM_MISMATCH",
+        PlanError::EditedInDoubt { .. } => "EDITED_IN_DOUBT",
         PlanError::Missing(_) => "MISSING",
         PlanError::OutOfOrder { .. } => "OUT_OF_ORDER",
         PlanError::Gap { .. } => "GAP",

@@ -391,7 +391,7 @@ where
         match self.locked.stores.holds(step).await? {
             Holds::Ask => Err(Cause::Ask),
             Holds::Yes => Ok(self.resolve(work, attempt, Event::Applied).await?),
-            Holds::No => {
+            Holds::No | Holds::Listed => {
                 self.locked.stores.clear(step).await?;
                 self.perform(work, attempt, Sent::Perhaps).await
             }
@@ -404,7 +404,7 @@ where
         let event = match self.locked.stores.holds(step).await? {
             Holds::Ask => return Err(Cause::Ask),
             Holds::Yes => Event::Applied,
-            Holds::No => match self.clear(step).await? {
+            Holds::No | Holds::Listed => match self.clear(step).await? {
                 Left::All => Event::Applied,
                 Left::Nothing => Event::Reverted,
                 // Its down script shall find out: from here on there is only the way
@@ -458,7 +458,7 @@ where
         Ok(match self.locked.stores.holds(step).await? {
             Holds::Yes => Left::All,
             Holds::No if is_seen(step) => Left::Nothing,
-            Holds::No | Holds::Ask => Left::NobodyKnows,
+            Holds::No | Holds::Listed | Holds::Ask => Left::NobodyKnows,
         })
     }
 
@@ -607,13 +607,13 @@ fn is_seen(step: StepRef<'_>) -> bool {
         StepRef::Mongo(step) => match step.kind {
             MongoKind::CreateCollection
             | MongoKind::CreateView
+            | MongoKind::CreateIndexes
             | MongoKind::DropIndexes
             | MongoKind::Drop
             | MongoKind::Rename
             | MongoKind::Nothing => true,
             MongoKind::Write(_)
             | MongoKind::CollMod
-            | MongoKind::CreateIndexes
             | MongoKind::Output(_)
             | MongoKind::DropDatabase
             | MongoKind::Other => false,

@@ -101,7 +101,7 @@ pub fn fate<T: std::fmt::Debug>(result: Result<T, StoreError>) -> Fate {
 pub async fn settle<S: Store>(store: &mut S, step: &S::Step) -> Result<(), StoreError> {
     match store.holds(step).await? {
         Holds::Yes => Ok(()),
-        Holds::No => {
+        Holds::No | Holds::Listed => {
             store.clear(step).await?;
             store.perform(step).await
         }

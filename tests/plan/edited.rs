@@ -191,12 +191,14 @@ fn a_refused_statement_may_go() {
 }
 
 #[test]
-fn a_step_in_doubt_may_be_mended() {
+fn a_step_in_doubt_may_not_be_mended_before_it_is_settled() {
     check(
         "001 p m*~new m | folder~new",
         "001 up/postgres/1 applied folder~old\n001 up/mongo/1 started ~old\nrow 001 running both folder~old",
         "up",
-        &expect!["001 up: settle up/mongo/1, run up/mongo/2, seal"],
+        &expect![[r#"
+            error: step up/mongo/1 of 001-name was edited while it is in doubt (started <old>, file <new>)
+            hint: only its old text tells what is left of it: restore the text and run `migrate up` again, which settles the step, and edit it then; or look at MongoDB, and when nothing of the step is there, `migrate repair --mark-reverted 001/up/mongo/1 --store mongo`"#]],
     );
 }
 
@@ -207,18 +209,20 @@ fn a_step_in_doubt_may_not_become_one_that_cannot_be_settled() {
         "001 up/postgres/1 started ~old",
         "up",
         &expect![[r#"
-        error: step up/postgres/1 of 001-name was edited after it was applied (recorded <old>, file <new>)
-        hint: restore the file as it was, and put the change into a new migration; if the edit does not matter, `migrate repair --accept-checksum 001`"#]],
+            error: step up/postgres/1 of 001-name was edited while it is in doubt (started <old>, file <new>)
+            hint: only its old text tells what is left of it: restore the text and run `migrate up` again, which settles the step, and edit it then; or look at Postgres, and when nothing of the step is there, `migrate repair --mark-reverted 001/up/postgres/1 --store postgres`"#]],
     );
 }
 
 #[test]
-fn a_step_in_doubt_may_become_a_document_write() {
+fn a_step_in_doubt_may_not_become_a_document_write() {
     check(
         "001 p m~new | folder~new",
         "001 up/postgres/1 applied folder~old\n001 up/mongo/1 started ~old",
         "up",
-        &expect!["001 up: settle up/mongo/1, seal"],
+        &expect![[r#"
+            error: step up/mongo/1 of 001-name was edited while it is in doubt (started <old>, file <new>)
+            hint: only its old text tells what is left of it: restore the text and run `migrate up` again, which settles the step, and edit it then; or look at MongoDB, and when nothing of the step is there, `migrate repair --mark-reverted 001/up/mongo/1 --store mongo`"#]],
     );
 }
 
@@ -229,8 +233,8 @@ fn a_step_in_doubt_may_not_go() {
         "001 up/postgres/1 applied folder~old\n001 up/mongo/1 started ~old",
         "up",
         &expect![[r#"
-            error: step up/mongo/1 of 001-name was edited after it was applied (recorded <old>, file none)
-            hint: restore the file as it was, and put the change into a new migration; if the edit does not matter, `migrate repair --accept-checksum 001`"#]],
+            error: step up/mongo/1 of 001-name was edited while it is in doubt (started <old>, file none)
+            hint: only its old text tells what is left of it: restore the text and run `migrate up` again, which settles the step, and edit it then; or look at MongoDB, and when nothing of the step is there, `migrate repair --mark-reverted 001/up/mongo/1 --store mongo`"#]],
     );
 }
 

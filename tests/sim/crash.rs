@@ -12,11 +12,11 @@
 
 use crate::choices::Choices;
 use crate::mutants::Mutant;
-use crate::scenario::{Ended, Ends, Scenario, Stage0, engine_alone};
+use crate::scenario::{Ended, Ends, Scenario, Stage, Stage0, engine_alone};
 use crate::store::{Faults, Line, Sim};
 use crate::world::{self, What, World};
 use lockstep::core::id::Version;
-use lockstep::core::plan::{self, Down, Goal, Known, Up};
+use lockstep::core::plan::{self, Down, Goal, Known, PlanError, Up};
 use lockstep::engine::execute::Cause;
 use lockstep::engine::run::RunError;
 use lockstep::store::Fate;
@@ -119,7 +119,7 @@ impl<'a> Explorer<'a> {
         {
             return Ok(*tally);
         }
-        every_goal_has_a_plan(world, self.scenario, self.scenario.stages[stage].set)
+        every_goal_has_a_plan(world, self.scenario, &self.scenario.stages[stage])
             .map_err(|why| Bad { why, lines: Vec::new() })?;
         let mut tally = Tally::default();
         let mut choices = Choices::default();
@@ -190,6 +190,14 @@ impl<'a> Explorer<'a> {
         if sim.engines.borrow()[0].lease_faults == 0 {
             world::no_lease_is_left(&world)?;
         }
+        if let (Some(restored), Err(RunError::Plan(PlanError::EditedInDoubt { .. }))) =
+            (stage.before_edit, returned)
+        {
+            return match sim.written.get() {
+                0 => Ok(vec![restored]),
+                _ => Err("an edit was refused, and something was written".to_owned()),
+            };
+        }
         nobody_is_asked(returned)?;
         let as_planned = match (stage.ends, returned) {
             (Ends::Well, Ok(_)) => true,
@@ -248,7 +256,7 @@ fn is_refused(error: &RunError) -> bool {
 }
 
 /// Wherever a run died, there is a way up and a way down.
-fn every_goal_has_a_plan(world: &World, scenario: &Scenario, set: usize) -> Result<(), String> {
+fn every_goal_has_a_plan(world: &World, scenario: &Scenario, stage: &Stage) -> Result<(), String> {
     let histories = world.histories();
     let rollbacks: BTreeMap<_, _> = [&world.postgres, &world.mongo]
         .into_iter()
@@ -256,13 +264,17 @@ fn every_goal_has_a_plan(world: &World, scenario: &Scenario, set: usize) -> Resu
         .map(|(version, (_, rollback))| (*version, (**rollback).clone()))
         .collect();
     let known = Known {
-        set: &scenario.sets[set],
+        set: &scenario.sets[stage.set],
         histories: &histories,
         rollbacks: &rollbacks,
         servers: &scenario.servers,
     };
     for goal in [Goal::Up(Up::default()), Goal::Down(Down::To(Version(0)))] {
-        plan::plan(&known, &goal).map_err(|error| format!("no plan for {goal:?}: {error}"))?;
+        match plan::plan(&known, &goal) {
+            Ok(_) => {}
+            Err(PlanError::EditedInDoubt { .. }) if stage.before_edit.is_some() => {}
+            Err(error) => return Err(format!("no plan for {goal:?}: {error}")),
+        }
     }
     Ok(())
 }

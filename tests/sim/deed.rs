@@ -88,6 +88,8 @@ pub enum IfMissing {
 pub enum There {
     Yes,
     No,
+    /// It, or the beginning of it.
+    Listed,
     /// The store has no question that tells.
     NobodyKnows,
 }
@@ -151,10 +153,10 @@ impl Deed {
             MongoKind::CreateCollection => {
                 Deed::CreateTable { table: quoted(1), exists: IfExists::Fine }
             }
-            MongoKind::CreateIndexes if text.contains("nonsense") => Deed::Impossible,
             MongoKind::CreateIndexes => {
                 let (index, exists) = (quoted(1), IfExists::Fine);
-                Deed::CreateIndex { index, table, exists, rows: Rows::Any }
+                let rows = if text.contains("unique: true") { Rows::Different } else { Rows::Any };
+                Deed::CreateIndex { index, table, exists, rows }
             }
             MongoKind::DropIndexes => Deed::DropIndex { index: quoted(1) },
             MongoKind::Drop => Deed::DropTable { table },
@@ -213,6 +215,11 @@ impl Schema {
                 let in_table = self.tables.get(table);
                 let twice = in_table.is_some_and(|rows| rows.values().any(|times| *times > 1));
                 let fails = twice && *rows == Rows::Different;
+                if fails && *exists == IfExists::Fine {
+                    // MongoDB takes away what it had built.
+                    self.indexes.remove(index);
+                    return Err(format!("{table} has a row twice"));
+                }
                 let was = self.indexes.get(index).is_some_and(|index| index.valid);
                 let valid = was || !half && !fails;
                 self.indexes.insert(index.clone(), Index { table: table.clone(), valid });
@@ -245,7 +252,9 @@ impl Schema {
                 yes(self.indexes.get(index).is_some_and(is))
             }
             // MongoDB lists an index that is still being built.
-            Deed::CreateIndex { exists: IfExists::Fine, .. } => There::No,
+            Deed::CreateIndex { index, exists: IfExists::Fine, .. } => {
+                if self.indexes.contains_key(index) { There::Listed } else { There::No }
+            }
             Deed::DropIndex { index } => yes(!self.indexes.contains_key(index)),
             Deed::Add { .. } | Deed::Remove { .. } | Deed::Impossible => There::NobodyKnows,
         }

@@ -1,27 +1,22 @@
 //! Crashes on the way back, and on the way up after it.
 
 use crate::crash::visit;
-use crate::scenario::{Ends, Scenario, Stage, down_to, no_index, posts, set, up, users};
+use crate::scenario::{Scenario, Stage, down_to, no_index, posts, set, stage, up, users};
 use crate::store::Faults;
 
 /// Up; down, which somebody who sees it die types again, or gives up for an
 /// `up`; and up.
 pub fn there_and_back(name: &'static str, last: u64) -> Scenario {
     let set = set(&[users(), posts(), no_index()]);
-    let up_first =
-        Stage { goal: up(), set: 0, ends: Ends::Well, then: Some(1), after_crash: vec![0] };
-    let down =
-        Stage { goal: down_to(last), then: Some(2), after_crash: vec![1, 2], ..up_first.clone() };
-    let up_again = Stage { goal: up(), then: None, after_crash: vec![2], ..up_first.clone() };
-    Scenario::new(name, vec![set], vec![up_first, down, up_again])
+    let down = Stage { after_crash: vec![1, 2], ..stage(down_to(last), 1, Some(2)) };
+    Scenario::new(name, vec![set], vec![stage(up(), 0, Some(1)), down, stage(up(), 2, None)])
 }
 
 /// Up, which somebody who sees it die types again, or gives up for a `down`.
 pub fn given_up(name: &'static str) -> Scenario {
     let set = set(&[users(), posts(), no_index()]);
-    let up = Stage { goal: up(), set: 0, ends: Ends::Well, then: Some(1), after_crash: vec![0, 1] };
-    let down = Stage { goal: down_to(0), then: None, after_crash: vec![1], ..up.clone() };
-    Scenario::new(name, vec![set], vec![up, down])
+    let up = Stage { after_crash: vec![0, 1], ..stage(up(), 0, Some(1)) };
+    Scenario::new(name, vec![set], vec![up, stage(down_to(0), 1, None)])
 }
 
 #[test]

@@ -5,6 +5,7 @@ mod choices;
 mod crash;
 mod deed;
 mod down;
+mod edits;
 mod mutants;
 mod scenario;
 mod store;

@@ -40,10 +40,19 @@ pub struct Stage {
     pub then: Option<usize>,
     /// The commands that somebody may type when this one died: any of them.
     pub after_crash: Vec<usize>,
+    /// The command with the text from before an edit, which somebody restores
+    /// when this one is refused because a step in doubt was edited.
+    pub before_edit: Option<usize>,
+}
+
+/// A command that ends well, and after which there is another one. Who sees it
+/// die types it again.
+pub fn stage(goal: Goal, at: usize, then: Option<usize>) -> Stage {
+    let ends = Ends::Well;
+    Stage { goal, set: 0, ends, then, after_crash: vec![at], before_edit: None }
 }
 
 /// How a command ends that nothing disturbs.
-#[expect(dead_code, reason = "for edits and for two engines at once, which come next")]
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Ends {
     Well,
@@ -88,8 +97,7 @@ impl Scenario {
 
     /// Only `up`, again and again.
     pub fn only_up(name: &'static str, migrations: &[Migration]) -> Scenario {
-        let up = Stage { goal: up(), set: 0, ends: Ends::Well, then: None, after_crash: vec![0] };
-        Scenario::new(name, vec![set(migrations)], vec![up])
+        Scenario::new(name, vec![set(migrations)], vec![stage(up(), 0, None)])
     }
 
     #[expect(dead_code, reason = "for edits and for two engines at once, which come next")]

@@ -39,6 +39,8 @@ pub struct Sim {
     pub engines: RefCell<Vec<EngineSeen>>,
     pub trace: RefCell<Vec<Line>>,
     pub effects: Cell<u64>,
+    /// How many of them were no question.
+    pub written: Cell<u64>,
     /// The first thing that must not have happened.
     pub violation: RefCell<Option<String>>,
     hearts: RefCell<Vec<(StoreName, i64, Arc<AtomicBool>)>>,
@@ -178,6 +180,7 @@ impl Sim {
             engines: RefCell::default(),
             trace: RefCell::default(),
             effects: Cell::new(0),
+            written: Cell::new(0),
             violation: RefCell::default(),
             hearts: RefCell::default(),
         }
@@ -185,6 +188,7 @@ impl Sim {
 
     fn luck(&self, at: &At, what: &'static str, manner: Manner, about: About) -> Luck {
         self.effects.set(self.effects.get() + 1);
+        self.written.set(self.written.get() + u64::from(manner != Manner::Question));
         let left = self.faults_left.get();
         let lucks = manner.lucks(self.faults);
         let luck = match left {
@@ -727,6 +731,7 @@ impl<T: Payload> Store for SimStore<T> {
                 Ok(match there {
                     None | Some(There::Yes) => Told(Holds::Yes),
                     Some(There::No) => Told(Holds::No),
+                    Some(There::Listed) => Told(Holds::Listed),
                     Some(There::NobodyKnows) => Told(step.unknown()),
                 })
             })

@@ -275,6 +275,7 @@ pub fn check(world: &World, book: &Book) -> Result<(), String> {
     each_store_is_what_its_records_say(world, &parts, book)?;
     nothing_is_recorded_before_an_earlier_step_is_done(&histories, &parts, book)?;
     what_no_transaction_holds_is_announced_first(world, book)?;
+    each_attempt_is_of_one_text(world)?;
     a_live_migration_has_its_row(world, &parts, book)?;
     a_seal_comes_last(world, &histories, book)?;
     no_two_runs_write_under_one_fence(world)?;
@@ -384,10 +385,10 @@ fn nothing_is_recorded_before_an_earlier_step_is_done(
         if reverting {
             continue;
         }
-        // Which file it was does not matter: names keep their order.
-        let Some(order) = book.folders.values().find(|order| order[0].version == place.1) else {
-            continue;
-        };
+        // Which file it was does not matter: names keep their order, and an edit
+        // takes no step out.
+        let orders = book.folders.values().filter(|order| order[0].version == place.1);
+        let Some(order) = orders.max_by_key(|order| order.len()) else { continue };
         let mut open = None;
         for step in order {
             let status = statuses.get(step).copied().unwrap_or_default();
@@ -421,6 +422,23 @@ fn what_no_transaction_holds_is_announced_first(world: &World, book: &Book) -> R
                 && !side.records.contains_key(&(step.clone(), *attempt, Event::Started))
             {
                 return Err(format!("{step} was applied in {store} without having been started"));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// What a text left behind is settled by that text.
+fn each_attempt_is_of_one_text(world: &World) -> Result<(), String> {
+    for (store, side) in world.sides() {
+        let records: Vec<&Record> = side.records.values().collect();
+        for pair in records.windows(2) {
+            let one_attempt = pair[0].step == pair[1].step && pair[0].attempt == pair[1].attempt;
+            if one_attempt && pair[0].checksum != pair[1].checksum {
+                let Record { step, attempt, event, .. } = pair[1];
+                return Err(format!(
+                    "attempt {attempt} of {step} in {store} has another text when it is {event}"
+                ));
             }
         }
     }

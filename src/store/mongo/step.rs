@@ -241,7 +241,17 @@ pub(super) async fn holds(store: &mut Mongo, step: &MongoStep) -> Result<Holds, 
         }
         // An index that is being built is listed too. Asking for it again waits
         // for the build, and does nothing when it is there.
-        MongoKind::CreateIndexes => Ok(Holds::No),
+        MongoKind::CreateIndexes => {
+            let command = only(step)?;
+            let there = indexes(store, &subject(&command)).await?;
+            let name = |index: &Document| index.get_str("name").map(str::to_owned).ok();
+            let mut wanted = command.get_array("indexes").ok().into_iter().flatten();
+            let is_listed = wanted.any(|wanted| {
+                let wanted = wanted.as_document().and_then(name);
+                there.iter().any(|index| name(index) == wanted)
+            });
+            Ok(if is_listed { Holds::Listed } else { Holds::No })
+        }
         MongoKind::DropIndexes => {
             let command = only(step)?;
             let there = indexes(store, &subject(&command)).await?;
