@@ -206,6 +206,9 @@ pub struct Up {
     /// Apply files that sort below what is applied already
     #[arg(long)]
     pub allow_out_of_order: bool,
+    /// When a migration fails, run its down scripts
+    #[arg(long)]
+    pub rollback_on_failure: bool,
 }
 
 /// `down`.

@@ -12,7 +12,7 @@ use crate::core::verify;
 use crate::engine::StopReason;
 use crate::engine::execute::{Cause, ExecuteError, FailedAt};
 use crate::engine::lock::{LockError, PairError};
-use crate::engine::run::RunError;
+use crate::engine::run::{RolledBack, RunError};
 use crate::store::{Fate, StoreError};
 
 /// Why a command did not do what it was asked to.
@@ -196,6 +196,7 @@ impl From<RunError> for Failure {
             RunError::Plan(error) => error.into(),
             RunError::Lock(error) => error.into(),
             RunError::Execute(error) => of_execution(*error),
+            RunError::RolledBack(error) => rolled_back(*error),
             RunError::Changed => Failure::new(Exit::Conflict, "PLAN_CHANGED", error.to_string())
                 .next("nothing was changed; look at `migrate status`, and decide again"),
         }
@@ -255,6 +256,39 @@ fn of_execution(error: ExecuteError) -> Failure {
         let versions: Vec<String> = finished.iter().map(ToString::to_string).collect();
         failure.details.push(("done before", versions.join(", ")));
     }
+    failure
+}
+
+/// Why a migration failed, before everything else; then what became of the way
+/// back.
+fn rolled_back(error: RolledBack) -> Failure {
+    let RolledBack { failed, back } = error;
+    let at = failed.at.clone();
+    let mut failure = of_execution(failed);
+    let folder = at.as_ref().map_or("the migration", |at| at.folder.as_str());
+    let (what, next) = match &back {
+        Ok(()) => {
+            (format!("all that {folder} had done was taken back"), "it begins anew".to_owned())
+        }
+        // It stands where it stopped, as without a way back.
+        Err(RunError::Plan(error)) => {
+            (format!("no: {error}"), "it goes on at this step".to_owned())
+        }
+        Err(_) => (
+            "no: the way back failed too".to_owned(),
+            "it finishes the way back first, and then begins anew".to_owned(),
+        ),
+    };
+    failure.details.push(("rolled back", what));
+    let file = at.as_ref().map_or("the file", |at| at.step.file.as_str());
+    if failure.code == "STEP_FAILED" {
+        failure.next =
+            Some(format!("correct the statement in {file} and run the same command again: {next}"));
+    }
+    failure.more = match back {
+        Ok(()) | Err(RunError::Plan(_)) => Vec::new(),
+        Err(error) => vec![error.into()],
+    };
     failure
 }
 

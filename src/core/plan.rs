@@ -8,7 +8,7 @@ use crate::core::checksum::Checksum;
 use crate::core::duration::show;
 use crate::core::history::{Event, Histories, Row, RowStatus, Status, StepState};
 use crate::core::id::{Direction, Phase, StepId, StepName, StoreName, Version};
-use crate::core::migration::{Migration, MigrationSet, Rollback};
+use crate::core::migration::{Migration, MigrationSet, OnFailure, Rollback};
 use crate::core::parse::folder;
 use crate::core::parse::manifest::CleanupPolicy;
 use crate::core::problem::Problem;
@@ -45,6 +45,8 @@ pub struct Up {
     pub policy: CleanupPolicy,
     /// The release that goes up.
     pub release: Option<String>,
+    /// What to do when a migration fails that does not say it itself.
+    pub on_failure: OnFailure,
 }
 
 impl Up {
@@ -1353,6 +1355,28 @@ fn check_reversible(known: &Known<'_>, life: &Life) -> Result<(), PlanError> {
         return Err(PlanError::Irreversible { folder, reason });
     }
     Ok(())
+}
+
+/// What takes back a migration that failed on its way up; `None` when nothing of
+/// it is there.
+///
+/// # Errors
+/// [`PlanError`]: it has no way back. Nothing was changed.
+pub fn plan_rollback(known: &Known<'_>, version: Version) -> Result<Option<Plan>, PlanError> {
+    let lives = lives(known.histories);
+    let (work, then_plan_again) = match lives.iter().find(|life| life.version == version) {
+        Some(life) => {
+            check_reversible(known, life)?;
+            revert(known, version)?
+        }
+        None => {
+            match leftovers(known.histories, &lives).iter().find(|row| row.version == version) {
+                Some(row) => (remove(row), false),
+                None => return Ok(None),
+            }
+        }
+    };
+    Ok(Some(Plan { work: vec![work], then_plan_again, ..Plan::default() }))
 }
 
 /// What reverts a migration, and whether to plan again after it.

@@ -4,8 +4,8 @@
 //! lease was taken. Else take the lock, read again, plan again, carry it out.
 
 use crate::core::history::Histories;
-use crate::core::id::Version;
-use crate::core::migration::{MigrationSet, Rollback};
+use crate::core::id::{Direction, Version};
+use crate::core::migration::{MigrationSet, OnFailure, Rollback};
 use crate::core::notice::{Notice, Notices};
 use crate::core::plan::{self, Action, Goal, Known, Plan, PlanError, Waits, Work};
 use crate::core::server::Servers;
@@ -13,8 +13,8 @@ use crate::core::step::{MongoStep, PgStep};
 use crate::engine::execute::{self, Context, ExecuteError};
 use crate::engine::lock::{self, LockError, Locked, PairError, Pairing, Read, Waiting, with_lock};
 use crate::engine::{Clock, Stop};
-use crate::store::{Outcome, Run, Store, StoreError, Stores};
-use std::cell::Cell;
+use crate::store::{Fate, Outcome, Run, Store, StoreError, Stores};
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -75,9 +75,21 @@ pub enum RunError {
     /// The plan was not carried out to its end.
     #[error("a migration failed")]
     Execute(Box<ExecuteError>),
+    /// The same, and what the migration had done was taken back, or was to be.
+    #[error("a migration failed, and was rolled back")]
+    RolledBack(Box<RolledBack>),
     /// What was confirmed is no longer what would be done.
     #[error("the plan changed while it was being confirmed: another run was here")]
     Changed,
+}
+
+/// A migration that failed, and the way back from it.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct RolledBack {
+    /// Why it failed.
+    pub failed: ExecuteError,
+    /// Why it was not taken back as a whole, if it was not.
+    pub back: Result<(), RunError>,
 }
 
 impl From<LockError> for RunError {
@@ -95,6 +107,7 @@ impl RunError {
     pub fn finished(&self) -> &[Version] {
         match self {
             RunError::Execute(error) => &error.finished,
+            RunError::RolledBack(error) => &error.failed.finished,
             _ => &[],
         }
     }
@@ -107,7 +120,7 @@ impl RunError {
             },
             RunError::Lock(_) => "locked",
             RunError::Changed | RunError::Plan(_) | RunError::Pair(_) => "refused",
-            RunError::Store(_) => "failed",
+            RunError::RolledBack(_) | RunError::Store(_) => "failed",
         }
     }
 }
@@ -238,6 +251,8 @@ where
     };
     run.from_version = newest(&read.histories);
     let newest_after = Cell::new(run.from_version);
+    // What failed before the way back from it began.
+    let failed = RefCell::new(None);
 
     let work = async |locked: &mut Locked<'_, P, M>, notices: &mut dyn Notices| {
         let mut finished = Vec::new();
@@ -268,7 +283,17 @@ where
                     finished.extend(versions);
                     return Ok(Report::of(plan, finished));
                 }
-                Err(error) => return Err(RunError::Execute(Box::new(error))),
+                Err(error) => {
+                    let Some(version) = to_roll_back(&error, goal, set) else {
+                        return Err(RunError::Execute(Box::new(error)));
+                    };
+                    failed.replace(Some(error.clone()));
+                    let context =
+                        Context { run: &run, tool_version, clock, notices: &mut *notices, stop };
+                    let back = roll_back(version, locked, set, servers, context).await;
+                    newest_after.set(newest(&locked.histories));
+                    return Err(RunError::RolledBack(Box::new(RolledBack { failed: error, back })));
+                }
             }
         }
     };
@@ -294,12 +319,67 @@ where
         },
     };
     let waiting = Waiting { limit: lock_wait, notices, stop, pairing: Pairing::Check };
-    let report = with_lock(stores, &run, waiting, still, work, outcome).await?;
-    // Somebody else did it while we waited.
-    Ok(report.unwrap_or_else(|| {
-        before.work.clear();
-        Report::of(before, Vec::new())
-    }))
+    match (with_lock(stores, &run, waiting, still, work, outcome).await, failed.take()) {
+        (Ok(report), _) => {
+            // Somebody else did it while we waited.
+            Ok(report.unwrap_or_else(|| {
+                before.work.clear();
+                Report::of(before, Vec::new())
+            }))
+        }
+        (Err(error @ RunError::RolledBack(_)), _) | (Err(error), None) => Err(error),
+        // The lease was lost on the way back. That is not why it failed.
+        (Err(error), Some(failed)) => {
+            Err(RunError::RolledBack(Box::new(RolledBack { failed, back: Err(error) })))
+        }
+    }
+}
+
+/// The migration that is to be taken back because it failed: a store refused one
+/// of its steps, or something was in its way. A run that was stopped, that lost a
+/// connection or its lease has not failed; it goes on.
+fn to_roll_back(error: &ExecuteError, goal: &Goal, set: &MigrationSet) -> Option<Version> {
+    let Goal::Up(up) = goal else { return None };
+    let at = error.at.as_ref().filter(|at| at.direction == Direction::Up)?;
+    let has_failed = match &error.cause {
+        execute::Cause::Store(error) => error.fate == Fate::Refused,
+        execute::Cause::Obstacle(_) => true,
+        execute::Cause::Ask | execute::Cause::Stopped(_) => false,
+    };
+    let own = set.get(at.version).map(|migration| migration.options.on_failure);
+    let is_wanted = up.on_failure == OnFailure::Rollback || own == Some(OnFailure::Rollback);
+    (has_failed && is_wanted).then_some(at.version)
+}
+
+/// Takes a migration back that failed, under the lease under which it did.
+async fn roll_back<P, M>(
+    version: Version,
+    locked: &mut Locked<'_, P, M>,
+    set: &MigrationSet,
+    servers: &Servers,
+    context: Context<'_>,
+) -> Result<(), RunError>
+where
+    P: Store<Step = PgStep>,
+    M: Store<Step = MongoStep>,
+{
+    let Context { run, tool_version, clock, notices, stop } = context;
+    let mut is_told = false;
+    loop {
+        locked.histories = lock::read(locked.stores).await?.histories;
+        let rollbacks = rollbacks(locked.stores, vec![version]).await?;
+        let known = Known { set, histories: &locked.histories, rollbacks: &rollbacks, servers };
+        let Some(plan) = plan::plan_rollback(&known, version)? else { return Ok(()) };
+        if !std::mem::replace(&mut is_told, true) {
+            let folders = plan.work.iter().map(|work| work.folder.as_str());
+            let folders: Vec<&str> = folders.collect();
+            let text = format!("{} failed: rolling it back", folders.join(", "));
+            notices.notice(Notice::Remark(text));
+        }
+        let context = Context { run, tool_version, clock, notices: &mut *notices, stop };
+        let done = execute::execute(&plan, locked, context).await;
+        done.map_err(|error| RunError::Execute(Box::new(error)))?;
+    }
 }
 
 fn command_word(goal: &Goal) -> &'static str {
@@ -318,18 +398,27 @@ pub fn newest(histories: &Histories) -> Option<Version> {
 /// An error in one line, for the audit log.
 fn describe(error: &RunError) -> String {
     match error {
-        RunError::Execute(error) => {
-            let cause = match &error.cause {
-                execute::Cause::Store(error) => error.to_string(),
-                execute::Cause::Obstacle(obstacle) => obstacle.clone(),
-                execute::Cause::Ask => "only a person can say whether it happened".to_owned(),
-                execute::Cause::Stopped(reason) => reason.to_string(),
-            };
-            match &error.at {
-                Some(at) => format!("{} {}: {cause}", at.version, at.step.name),
-                None => cause,
+        RunError::Execute(error) => describe_execution(error),
+        RunError::RolledBack(error) => {
+            let failed = describe_execution(&error.failed);
+            match &error.back {
+                Ok(()) => format!("{failed}; rolled back"),
+                Err(error) => format!("{failed}; not rolled back: {}", describe(error)),
             }
         }
         error => error.to_string(),
+    }
+}
+
+fn describe_execution(error: &ExecuteError) -> String {
+    let cause = match &error.cause {
+        execute::Cause::Store(error) => error.to_string(),
+        execute::Cause::Obstacle(obstacle) => obstacle.clone(),
+        execute::Cause::Ask => "only a person can say whether it happened".to_owned(),
+        execute::Cause::Stopped(reason) => reason.to_string(),
+    };
+    match &error.at {
+        Some(at) => format!("{} {}: {cause}", at.version, at.step.name),
+        None => cause,
     }
 }

@@ -42,6 +42,7 @@ transcripts! {
     odd_ends,
     order,
     requires,
+    rollback,
     sessions,
     up_down_up,
     wrong_files,

@@ -17,8 +17,8 @@ use crate::store::{Faults, Line, Sim};
 use crate::world::{self, What, World};
 use lockstep::core::id::Version;
 use lockstep::core::plan::{self, Down, Goal, Known, PlanError, Up};
-use lockstep::engine::execute::Cause;
-use lockstep::engine::run::RunError;
+use lockstep::engine::execute::{Cause, ExecuteError};
+use lockstep::engine::run::{Report, RunError};
 use lockstep::store::Fate;
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
@@ -199,10 +199,17 @@ impl<'a> Explorer<'a> {
             };
         }
         nobody_is_asked(returned)?;
+        if let Some(version) = rolled_back(returned) {
+            world::nothing_is_left_of_what_was_rolled_back(&world, version)?;
+        }
         let as_planned = match (stage.ends, returned) {
             (Ends::Well, Ok(_)) => true,
-            (Ends::Refused, Err(error)) => faults == 0 && is_refused(error),
-            (Ends::Refused, Ok(_)) => return Err("nonsense was applied".to_owned()),
+            (Ends::Refused, Err(RunError::Execute(error))) => faults == 0 && is_refused(error),
+            (Ends::RolledBack, Err(_)) => faults == 0 && rolled_back(returned).is_some(),
+            (Ends::Refused | Ends::RolledBack, Ok(_)) => {
+                return Err("nonsense was applied".to_owned());
+            }
+            (Ends::Refused, Err(_)) => false,
             (Ends::Well, Err(_)) => false,
         };
         if !as_planned {
@@ -234,24 +241,33 @@ impl<'a> Explorer<'a> {
 
 /// Whatever died, no command ends with a question to a person.
 pub fn nobody_is_asked<T>(returned: &Result<T, RunError>) -> Result<(), String> {
+    let asks = |error: &ExecuteError| match &error.cause {
+        Cause::Obstacle(obstacle) => Err(format!("in the way: {obstacle}")),
+        Cause::Ask => Err("only a person can say whether it happened".to_owned()),
+        Cause::Store(_) | Cause::Stopped(_) => Ok(()),
+    };
     match returned {
         Err(RunError::Plan(error)) => Err(format!("there is no plan: {error}")),
         Err(RunError::Pair(error)) => Err(format!("the pair is none: {error}")),
-        Err(RunError::Execute(error)) => match &error.cause {
-            Cause::Obstacle(obstacle) => Err(format!("in the way: {obstacle}")),
-            Cause::Ask => Err("only a person can say whether it happened".to_owned()),
-            Cause::Store(_) | Cause::Stopped(_) => Ok(()),
-        },
+        Err(RunError::Execute(error)) => asks(error),
+        Err(RunError::RolledBack(error)) => {
+            asks(&error.failed).and_then(|()| nobody_is_asked(&error.back))
+        }
         Ok(_) | Err(RunError::Store(_) | RunError::Lock(_) | RunError::Changed) => Ok(()),
     }
 }
 
-fn is_refused(error: &RunError) -> bool {
-    match error {
-        RunError::Execute(error) => {
-            matches!(&error.cause, Cause::Store(error) if error.fate == Fate::Refused)
+fn is_refused(error: &ExecuteError) -> bool {
+    matches!(&error.cause, Cause::Store(error) if error.fate == Fate::Refused)
+}
+
+/// What failed and was rolled back.
+fn rolled_back(returned: &Result<Report, RunError>) -> Option<Version> {
+    match returned {
+        Err(RunError::RolledBack(error)) if is_refused(&error.failed) && error.back.is_ok() => {
+            error.failed.at.as_ref().map(|at| at.version)
         }
-        _ => false,
+        _ => None,
     }
 }
 

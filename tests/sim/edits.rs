@@ -2,18 +2,30 @@
 //! before and after the edit.
 
 use crate::crash::visit;
-use crate::scenario::{Ends, Scenario, Stage, down_to, migration, no_index, set, stage, up, users};
+use crate::scenario::{Ends, Scenario, Stage, down_to, migration, set, stage, up};
 use crate::store::Faults;
+use lockstep::core::migration::Migration;
 
 /// Up, until the statement is refused; an edit, also by somebody who saw the run
 /// die and did not wait to be told; up, or the old text again where the edit
 /// comes too early.
 fn mended(name: &'static str, broken: &[(&str, &str)], mended: &[(&str, &str)]) -> Scenario {
-    let before = set(&[users(), migration("002-posts", broken)]);
-    let after = set(&[users(), migration("002-posts", mended), no_index()]);
+    let before = set(&[migration("001-posts", broken)]);
+    let after = set(&[migration("001-posts", mended), then()]);
     let fails = Stage { ends: Ends::Refused, after_crash: vec![0, 1], ..stage(up(), 0, Some(1)) };
     let succeeds = Stage { set: 1, before_edit: Some(0), ..stage(up(), 1, None) };
     Scenario::new(name, vec![before, after], vec![fails, succeeds])
+}
+
+/// What comes after it.
+fn then() -> Migration {
+    migration(
+        "002-then",
+        &[
+            ("up.mongodb.js", "db.then.insertOne({ n: 1 });"),
+            ("down.mongodb.js", "db.then.drop();"),
+        ],
+    )
 }
 
 const DOWN: [(&str, &str); 2] =
@@ -75,7 +87,7 @@ fn whoever_gives_up_instead_of_mending_can_go_down() {
         DOWN[0],
         DOWN[1],
     ];
-    let set = set(&[users(), migration("002-posts", &files)]);
+    let set = set(&[migration("001-posts", &files)]);
     let fails = Stage { ends: Ends::Refused, after_crash: vec![0, 1], ..stage(up(), 0, Some(1)) };
     let name = "a refused index, down to 0";
     let scenario = Scenario::new(name, vec![set], vec![fails, stage(down_to(0), 1, None)]);

@@ -7,6 +7,7 @@ mod deed;
 mod down;
 mod edits;
 mod mutants;
+mod rollback;
 mod scenario;
 mod store;
 mod world;

@@ -58,6 +58,8 @@ pub enum Ends {
     Well,
     /// A statement in it is refused.
     Refused,
+    /// The same, and what its migration had done is taken back.
+    RolledBack,
 }
 
 pub fn up() -> Goal {

@@ -541,6 +541,22 @@ pub fn no_lease_is_left(world: &World) -> Result<(), String> {
     }
 }
 
+pub fn nothing_is_left_of_what_was_rolled_back(
+    world: &World,
+    version: Version,
+) -> Result<(), String> {
+    let histories = world.histories();
+    for (store, name, state) in histories.steps_of(version) {
+        if name.direction() == Direction::Up && is_live(state) {
+            return Err(format!("{version} was rolled back, and {name} is live in {store}"));
+        }
+    }
+    match world.sides().iter().find(|(_, side)| side.rows.contains_key(&version)) {
+        None => Ok(()),
+        Some((store, _)) => Err(format!("{version} was rolled back, and has a row in {store}")),
+    }
+}
+
 /// A row without what differs from run to run.
 fn lasting(row: &Row) -> Row {
     Row { run_id: String::new(), ..row.clone() }

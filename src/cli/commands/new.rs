@@ -106,9 +106,12 @@ fn phased_files(stores: &[StoreName], title: &str) -> Vec<(&'static str, String)
             "What only the application of tomorrow can live with: the old column goes. It runs when\n{mark} the invariants hold, and when nobody asked to wait (`cleanup` in migration.toml).",
             "The way back from cleanup: the old shape, empty. Backfills with direction = \"down\"\n{mark} fill it before prepare.down runs.",
         ];
-        files.extend(scripts.into_iter().zip(texts).map(|(file, text)| {
-            (file, format!("{mark} {}\n\n", text.replace("{mark}", mark)))
-        }));
+        files.extend(
+            scripts
+                .into_iter()
+                .zip(texts)
+                .map(|(file, text)| (file, format!("{mark} {}\n\n", text.replace("{mark}", mark)))),
+        );
     }
     files
 }

@@ -6,6 +6,7 @@ use crate::cli::failure::Failure;
 use crate::cli::output::{Output, SystemClock};
 use crate::cli::project::{self, Project, stop_on_signals};
 use crate::core::id::Phase;
+use crate::core::migration::OnFailure;
 use crate::core::parse::manifest::CleanupPolicy;
 use crate::core::plan::{Goal, OutOfOrder, Plan, Up, Waits};
 use crate::engine::run::{self, Report, Settings};
@@ -32,6 +33,10 @@ pub fn goal(args: &args::Up) -> Result<Goal, Failure> {
         }),
         policy: CleanupPolicy::default(),
         release: args.release.clone(),
+        on_failure: match args.rollback_on_failure {
+            true => OnFailure::Rollback,
+            false => OnFailure::Stop,
+        },
     }))
 }
 

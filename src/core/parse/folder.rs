@@ -223,8 +223,6 @@ fn not_yet(folder: &Folder, manifest: &Manifest) -> Vec<Problem> {
     compared.for_each(|it| key(&it.name.place, "comparisons row by row are"));
     let template = manifest.template.iter().filter(|at| at.value);
     template.for_each(|at| key(&at.place, "templates are"));
-    let rollback = manifest.on_failure.iter().filter(|at| at.value == OnFailure::Rollback);
-    rollback.for_each(|at| key(&at.place, "rollback on failure is"));
     let problem = |(place, what): (&Place, &str)| Problem {
         file: path(folder, MANIFEST),
         at: Some(place.clone()),
@@ -734,16 +732,15 @@ mod tests {
 
     #[test]
     fn what_the_manifest_asks_for_and_is_not_there_yet_is_refused() {
-        let manifest = "cleanup = 'hold'\nindependent = true\nphase_pause = '1s'\non_failure = 'rollback'\n\
-            [[backfill]]\nname = 'a'\npostgres = { table = 'a', set = 'b = 1' }\n\
-            [[invariant]]\nname = 'a'\npostgres = 'SELECT 0'\n\
-            [[run]]\ncommand = ['node', './lib/run.js']\nfiles = ['b.js']";
-        let files = [("migration.toml", manifest), ("lib/run.js", ""), ("b.js", "")];
+        let manifest = "[[backfill]]\nname = 'a'\n\
+            copy = { from = 'postgres', query = 'SELECT id FROM a', key = 'id', to = 'b' }\n\
+            [[invariant]]\nname = 'a'\n\
+            compare = { postgres = 'SELECT id FROM a', mongo = { collection = 'b' }, key = 'id' }";
         check(
-            &files,
-            &expect![
-                "007-product_stock/migration.toml:4:1: rollback on failure is not supported yet; see CHANGELOG.md for what this release can do"
-            ],
+            &[("migration.toml", manifest)],
+            &expect![[r#"
+                007-product_stock/migration.toml:1:1: copies between the stores are not supported yet; see CHANGELOG.md for what this release can do
+                007-product_stock/migration.toml:4:1: comparisons row by row are not supported yet; see CHANGELOG.md for what this release can do"#]],
         );
     }
 
