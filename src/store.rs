@@ -79,6 +79,13 @@ pub trait Store {
     /// Runs a step and writes entries, in one transaction.
     async fn commit(&mut self, step: &Self::Step, entries: &[Entry]) -> Result<(), StoreError>;
 
+    /// What was in the way when [`commit`](Store::commit) failed like this, if it was
+    /// another session: then it may work when it is tried again.
+    fn obstruction(&mut self, error: &StoreError) -> Option<Obstruction> {
+        let _ = error;
+        None
+    }
+
     /// Something in the way of a journaled step that never ran: the name it
     /// would give is taken by something that is not what it would make.
     async fn obstacle(&mut self, step: &Self::Step) -> Result<Option<String>, StoreError>;
@@ -108,6 +115,15 @@ pub struct Stores<P, M> {
     pub postgres: Option<P>,
     /// MongoDB.
     pub mongo: Option<M>,
+}
+
+/// Another session was in the way of a step, as far as the server tells.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Obstruction {
+    /// What was waited for: `AccessExclusiveLock on people`.
+    pub lock: Option<String>,
+    /// Who has it.
+    pub holder: Option<String>,
 }
 
 /// The answer of [`Store::holds`].
@@ -328,6 +344,14 @@ where
                 postgres(self.postgres.as_mut())?.commit(step, entries).await
             }
             StepRef::Mongo(step) => mongo(self.mongo.as_mut())?.commit(step, entries).await,
+        }
+    }
+
+    /// See [`Store::obstruction`].
+    pub fn obstruction(&mut self, error: &StoreError) -> Option<Obstruction> {
+        match error.store {
+            StoreName::Postgres => self.postgres.as_mut()?.obstruction(error),
+            StoreName::Mongo => self.mongo.as_mut()?.obstruction(error),
         }
     }
 

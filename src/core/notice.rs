@@ -45,6 +45,27 @@ pub enum Notice {
         /// It was in doubt, and is settled.
         settling: bool,
     },
+    /// Another session was in a step's way: it left nothing, and is tried again.
+    StepDelayed {
+        /// Its migration.
+        version: Version,
+        /// Which.
+        step: StepName,
+        /// Where.
+        store: StoreName,
+        /// What the server said.
+        said: String,
+        /// What it waited for, if the server told: `AccessExclusiveLock on people`.
+        lock: Option<String>,
+        /// Who has that, if the server told.
+        holder: Option<String>,
+        /// How often it was tried.
+        tried: u32,
+        /// How often it will be, at most.
+        tries: u32,
+        /// When it is tried again.
+        again: Duration,
+    },
     /// A step is done and recorded.
     StepFinished {
         /// Its migration.

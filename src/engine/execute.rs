@@ -11,14 +11,23 @@ use crate::core::id::{Direction, StepId, StepName, StoreName, Version};
 use crate::core::notice::{Notice, Notices};
 use crate::core::plan::{Action, Attempt, Plan, Work};
 use crate::core::step::{Body, Commit, MongoKind, SqlKind, Step};
-use crate::engine::lock::Locked;
+use crate::engine::lock::{Locked, jitter};
 use crate::engine::{Clock, Stop, StopReason};
 use crate::store::{Fate, Holds, Run, StepRef, Store, StoreError};
 use std::time::Duration;
+use tokio::time::{Instant, sleep};
 
 /// Entries that wait for the next write to their store are written on their own
 /// when there are this many, so that a crash repeats little.
 const BEHIND_MAX: usize = 200;
+
+/// So often is a step tried that other sessions are in the way of.
+const STEP_TRIES: u32 = 10;
+
+/// Between two tries: twice as long each time, up to 32 times as long, so that a
+/// busy table gets its turn; of that a random part, so that runs against several
+/// databases of one server do not come back together.
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
 
 /// What a plan is carried out with.
 pub struct Context<'a> {
@@ -356,14 +365,13 @@ where
             Commit::Atomic => {
                 let mut entries = std::mem::take(self.behind.of(store));
                 entries.push(record(work, attempt, Event::Applied));
-                let done = self.locked.stores.commit(step_ref(&attempt.step), &entries).await;
-                if let Err(error) = done {
+                let done = self.commit(work, attempt, &entries).await;
+                if done.is_err() {
                     // Seals of earlier migrations were among them.
                     entries.pop();
                     *self.behind.of(store) = entries;
-                    return Err(error.into());
                 }
-                Ok(())
+                done
             }
             // A partly applied migration may lack what its down script removes.
             Commit::Journaled
@@ -380,6 +388,49 @@ where
                 self.append(store, vec![record(work, attempt, Event::Started)]).await?;
                 self.in_doubt = true;
                 self.perform(work, attempt, Sent::Never).await
+            }
+        }
+    }
+
+    /// An atomic step; again, while other sessions are in its way.
+    async fn commit(
+        &mut self,
+        work: &Work,
+        attempt: &Attempt,
+        entries: &[Entry],
+    ) -> Result<(), Cause> {
+        let began = Instant::now();
+        let mut tried = 0;
+        loop {
+            let done = self.locked.stores.commit(step_ref(&attempt.step), entries).await;
+            let Err(mut error) = done else { return Ok(()) };
+            let Some(obstruction) = self.locked.stores.obstruction(&error) else {
+                return Err(error.into());
+            };
+            tried += 1;
+            if tried >= STEP_TRIES {
+                let holder = obstruction.holder.map(|holder| format!("; in the way: {holder}"));
+                let tries = format!("tried {tried} times{}", holder.unwrap_or_default());
+                error.said.detail.get_or_insert(tries);
+                return Err(error.into());
+            }
+            let most = FIRST_PAUSE * 2_u32.pow(tried.min(5));
+            let again = most.mul_f64(jitter(&self.context.run.id, began.elapsed()));
+            self.say(Notice::StepDelayed {
+                version: work.version,
+                step: attempt.step.name.clone(),
+                store: attempt.step.store(),
+                said: error.said.message,
+                lock: obstruction.lock,
+                holder: obstruction.holder,
+                tried,
+                tries: STEP_TRIES,
+                again,
+            });
+            let mut stop = self.context.stop.clone();
+            tokio::select! {
+                reason = stop.wait() => return Err(Cause::Stopped(reason)),
+                () = sleep(again) => {}
             }
         }
     }

@@ -114,6 +114,16 @@ impl Human {
                     self.line(Volume::Normal, &self.look.warn(&text));
                 }
             }
+            Notice::StepDelayed { step, said, lock, holder, tried, tries, again, .. } => {
+                let lock = lock.as_ref().map(|lock| format!(", {lock}")).unwrap_or_default();
+                let holder = holder.as_ref().map(|it| format!("; in the way: {it}"));
+                let text = format!(
+                    "  {step} waited in vain ({said}{lock}), try {tried} of {tries}; the next in {}{}",
+                    duration(*again),
+                    holder.unwrap_or_default()
+                );
+                self.line(Volume::Normal, &self.look.warn(&text));
+            }
             Notice::StepFinished { step, store, took, .. } => {
                 let line = self.step_line(&step.to_string(), *store, *took);
                 self.line(Volume::Normal, &line);

@@ -38,6 +38,14 @@ pub fn notice(notice: &Notice, at: Timestamp) -> Option<String> {
                 "statement": summary, "settling": settling,
             }),
         ),
+        Notice::StepDelayed { version, step, store, said, lock, holder, tried, tries, again } => (
+            "step_delayed",
+            json!({
+                "version": version.0, "step": step.to_string(), "store": store.word(),
+                "message": said, "lock": lock, "holder": holder, "tried": tried, "tries": tries,
+                "again_ms": millis(*again),
+            }),
+        ),
         Notice::StepFinished { version, step, store, took } => (
             "step_finished",
             json!({

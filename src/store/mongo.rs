@@ -69,19 +69,27 @@ impl Store for Mongo {
     }
 
     async fn append(&mut self, entries: &[Entry]) -> Result<(), StoreError> {
-        around(history::append(self, entries), "append in MongoDB").await
+        let done = around(history::append(self, entries), "append in MongoDB").await;
+        unless_taken(self, done).await
     }
 
     async fn commit(&mut self, step: &MongoStep, entries: &[Entry]) -> Result<(), StoreError> {
-        around(step::commit(self, step, entries), "commit in MongoDB").await
+        let done = around(step::commit(self, step, entries), "commit in MongoDB").await;
+        unless_taken(self, done).await
     }
 
     async fn obstacle(&mut self, step: &MongoStep) -> Result<Option<String>, StoreError> {
-        step::obstacle(self, step).await
+        let found = step::obstacle(self, step).await?;
+        if found.is_some() {
+            // Whoever has taken our lease has made it: then it is in nobody's way.
+            self.check_lease().await?;
+        }
+        Ok(found)
     }
 
     async fn perform(&mut self, step: &MongoStep) -> Result<(), StoreError> {
-        around(step::perform(self, step), "perform in MongoDB").await
+        let done = around(step::perform(self, step), "perform in MongoDB").await;
+        unless_taken(self, done).await
     }
 
     async fn holds(&mut self, step: &MongoStep) -> Result<Holds, StoreError> {
@@ -89,7 +97,8 @@ impl Store for Mongo {
     }
 
     async fn clear(&mut self, step: &MongoStep) -> Result<(), StoreError> {
-        step::clear(self, step).await
+        let done = step::clear(self, step).await;
+        unless_taken(self, done).await
     }
 }
 
@@ -106,6 +115,25 @@ const GOING_AWAY: [i32; 9] = [
     13435, // NotPrimaryNoSecondaryOk
     13436, // NotPrimaryOrSecondary
 ];
+
+/// Whoever takes our lease ends our operations and goes on with our steps: if that
+/// is why one failed, it is what there is to say.
+async fn unless_taken<T>(store: &mut Mongo, done: Result<T, StoreError>) -> Result<T, StoreError> {
+    let Err(error) = &done else { return done };
+    if !matches!(error.fate, Fate::Refused | Fate::Unknown) {
+        return done;
+    }
+    match store.check_lease().await {
+        Err(taken) if taken.fate == Fate::Fenced => Err(taken),
+        Ok(()) | Err(_) => done,
+    }
+}
+
+/// What the connections of a run are called. With the database: a copy of it knows
+/// the same runs, and an open transaction tells nothing else about where it is.
+fn client_name(run_id: &str, database: &str) -> String {
+    format!("lockstep/{run_id} {database}")
+}
 
 /// A failure of a request that changes nothing that matters if it is lost.
 fn failed(doing: &'static str, error: &Error) -> StoreError {

@@ -19,7 +19,7 @@ use crate::core::id::{StoreName, Version};
 use crate::core::migration::Rollback;
 use crate::core::step::PgStep;
 use crate::failpoint::around;
-use crate::store::{Fate, Holds, Lease, Outcome, Run, Said, Store, StoreError};
+use crate::store::{Fate, Holds, Lease, Obstruction, Outcome, Run, Said, Store, StoreError};
 use std::collections::BTreeMap;
 use std::error::Error as _;
 use tokio_postgres::error::{DbError, ErrorPosition, Severity, SqlState};
@@ -68,19 +68,31 @@ impl Store for Postgres {
     }
 
     async fn append(&mut self, entries: &[Entry]) -> Result<(), StoreError> {
-        around(history::append(self, entries), "append in Postgres").await
+        let done = around(history::append(self, entries), "append in Postgres").await;
+        unless_taken(self, done).await
     }
 
     async fn commit(&mut self, step: &PgStep, entries: &[Entry]) -> Result<(), StoreError> {
-        around(step::commit(self, step, entries), "commit in Postgres").await
+        let done = around(step::commit(self, step, entries), "commit in Postgres").await;
+        unless_taken(self, done).await
+    }
+
+    fn obstruction(&mut self, error: &StoreError) -> Option<Obstruction> {
+        step::obstruction(self, error)
     }
 
     async fn obstacle(&mut self, step: &PgStep) -> Result<Option<String>, StoreError> {
-        step::obstacle(self, step).await
+        let found = step::obstacle(self, step).await?;
+        if found.is_some() {
+            // Whoever has taken our lease has made it: then it is in nobody's way.
+            self.check_lease().await?;
+        }
+        Ok(found)
     }
 
     async fn perform(&mut self, step: &PgStep) -> Result<(), StoreError> {
-        around(step::perform(self, step), "perform in Postgres").await
+        let done = around(step::perform(self, step), "perform in Postgres").await;
+        unless_taken(self, done).await
     }
 
     async fn holds(&mut self, step: &PgStep) -> Result<Holds, StoreError> {
@@ -88,7 +100,26 @@ impl Store for Postgres {
     }
 
     async fn clear(&mut self, step: &PgStep) -> Result<(), StoreError> {
-        around(step::clear(self, step), "clear in Postgres").await
+        let done = around(step::clear(self, step), "clear in Postgres").await;
+        unless_taken(self, done).await
+    }
+}
+
+/// Whoever takes our lease ends our sessions and goes on with our steps: if that is
+/// why one failed, it is what there is to say.
+async fn unless_taken<T>(
+    store: &mut Postgres,
+    done: Result<T, StoreError>,
+) -> Result<T, StoreError> {
+    let Err(error) = &done else { return done };
+    let ours = match error.fate {
+        Fate::Refused => store.check_lease().await,
+        Fate::Unknown | Fate::Unreachable => store.reconnect().await,
+        Fate::Fenced | Fate::Corrupt => return done,
+    };
+    match ours {
+        Err(taken) if taken.fate == Fate::Fenced => Err(taken),
+        Ok(()) | Err(_) => done,
     }
 }
 

@@ -38,30 +38,6 @@ fn twenty_at_once_apply_everything_once() {
 }
 
 #[test]
-fn a_holder_that_was_stopped_before_its_commit_loses_its_lease_and_does_nothing_more() {
-    let project = Project::usual();
-    for failpoint in 14.. {
-        let database = seeded("stopped");
-        let at = format!("{failpoint}:stop");
-        let first = project.migrate(&database, &["up"]).with("LOCKSTEP_FAILPOINT", at);
-        let first = first.with_short_lease().start();
-        until("a run to stop", || first.is_stopped());
-        // The first COMMIT after the lease was taken is that of a step.
-        if !first.text().contains("COMMIT in Postgres") {
-            continue;
-        }
-        let second = project.migrate(&database, &["up"]).with("LOCKSTEP_LEASE_MS", 2900);
-        let second = second.succeeds();
-        check(&database, &undisturbed().up, &second);
-        first.signal(Signal::CONT);
-        let first = first.wait();
-        assert_eq!(first.code, Some(4), "{}", first.text);
-        check(&database, &undisturbed().up, &first);
-        return;
-    }
-}
-
-#[test]
 fn the_lease_of_a_killed_run_is_free_when_its_term_is_over() {
     let project = blocker::project();
     let database = seeded("takeover");

@@ -16,6 +16,8 @@ mod others;
 mod project;
 mod servers;
 mod signals;
+mod stopped;
+mod time;
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};

@@ -159,6 +159,10 @@ fn while_an_alter_table_waits_for_a_table_reads_get_through() {
     foreign.end();
     let ended = run.wait();
     assert_eq!(ended.code, Some(0), "{}", ended.text);
+    let told = ["try 1 of 10", "AccessExclusiveLock on people", "idle in transaction", "next in"];
+    for told in told {
+        assert!(ended.text.contains(told), "{told}: {}", ended.text);
+    }
     let columns = "SELECT count(*) FROM pg_attribute WHERE attrelid = 'people'::regclass AND attname = 'note'";
     assert_eq!(number(&database.postgres_url, columns), 1);
 }

@@ -153,14 +153,14 @@ impl Migrate {
         self
     }
 
-    /// Dies at a failpoint; whoever comes next need not wait long.
+    /// Dies at a failpoint.
     pub fn dying_at(self, failpoint: usize) -> Migrate {
-        self.with("LOCKSTEP_FAILPOINT", failpoint).with_short_lease()
+        self.with("LOCKSTEP_FAILPOINT", failpoint)
     }
 
-    /// With a lease that the next run need not wait for long.
-    pub fn with_short_lease(self) -> Migrate {
-        self.with("LOCKSTEP_LEASE_MS", 900)
+    /// Stops at a failpoint, as by SIGSTOP, until it gets SIGCONT.
+    pub fn stopping_at(self, failpoint: usize) -> Migrate {
+        self.with("LOCKSTEP_FAILPOINT", format!("{failpoint}:stop"))
     }
 
     /// Starts it.

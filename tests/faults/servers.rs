@@ -83,8 +83,7 @@ fn killed_and_restarted(store: StoreName) {
         let (postgres, mongo) =
             (url.replace("/app", &format!("/{name}")), uri.replace("/app", &format!("/{name}")));
         seed(&postgres, &mongo);
-        let run = project.migrate_at(&postgres, &mongo, &["up"]).with_short_lease();
-        let run = run.with("LOCKSTEP_FAILPOINT", format!("{failpoint}:stop")).start();
+        let run = project.migrate_at(&postgres, &mongo, &["up"]).stopping_at(failpoint).start();
         until("the run to stop", || run.is_stopped());
         server.kill();
         run.signal(Signal::CONT);

@@ -6,6 +6,7 @@ use crate::blocker::{self, Blocker};
 use crate::dump::dump;
 use crate::killed::check;
 use crate::project::seeded;
+use crate::time::leases_run_out;
 use crate::until;
 
 /// Told to stop in the middle of a long step, it ends that step and no other.
@@ -51,7 +52,7 @@ fn a_second_sigint_ends_at_once_and_up_goes_on() {
 
     let database = seeded("twice");
     let blocker = Blocker::new(&database.postgres_url);
-    let mut run = project.migrate(&database, &["up"]).with_short_lease().start();
+    let mut run = project.migrate(&database, &["up"]).start();
     blocker.wait_for(1);
     until("the run to end", || {
         run.signal(Signal::INT);
@@ -60,6 +61,7 @@ fn a_second_sigint_ends_at_once_and_up_goes_on() {
     let ended = run.wait();
     assert_eq!(ended.code, Some(130), "{}", ended.text);
     drop(blocker);
+    leases_run_out(&database);
     let ended = project.migrate(&database, &["up"]).succeeds();
     check(&database, &whole, &ended);
 }

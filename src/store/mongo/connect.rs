@@ -135,7 +135,7 @@ impl Mongo {
         };
         let (tls, local) = (config.tls(), config.is_local());
         let MongoConfig { mut options, database } = config;
-        options.app_name = Some(format!("lockstep/{run_id}"));
+        options.app_name = Some(super::client_name(run_id, &database));
         let client = Client::with_options(options).map_err(|failure| error(&failure))?;
         let database = client.database(&database);
         // Both at once: each is a round trip.

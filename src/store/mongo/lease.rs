@@ -7,8 +7,8 @@ use crate::failpoint::reach;
 use crate::store::{Fate, Heart, Holder, Lease, Outcome, Run, StoreError, lease_term};
 use bson::{Bson, DateTime, Document, doc};
 use futures_util::TryStreamExt;
-use mongodb::Database;
 use mongodb::options::ReadConcern;
+use mongodb::{Collection, Database};
 use std::time::Duration;
 
 const ACQUIRE: &str = "take the lease";
@@ -62,6 +62,15 @@ pub(super) async fn acquire(store: &mut Mongo, run: &Run) -> Result<Lease, Store
     // lease from it may have died before it came to this line.
     let runs = database.collection::<Document>("migration_runs");
     let dead = doc! { "fence": { "$lt": fence }, "outcome": "running" };
+    // A transaction that one of them left open has such a document: as long as it
+    // stands, nobody else can write it.
+    let names: Vec<String> = named(&runs, dead.clone())
+        .await
+        .map_err(|error| failed(ACQUIRE, &error))?
+        .into_iter()
+        .filter(|name| *name != run.id)
+        .collect();
+    end_transactions(store, &names).await;
     let end = doc! { "$set": { "outcome": "died", "finished_at": DateTime::now() } };
     runs.update_many(dead, end).await.map_err(|error| failed(ACQUIRE, &error))?;
     reach("the lease whose dead are buried in MongoDB");
@@ -101,6 +110,16 @@ pub(super) async fn acquire(store: &mut Mongo, run: &Run) -> Result<Lease, Store
     }
     store.fence = fence;
     Ok(Lease::Ours { fence, died })
+}
+
+/// The names of some runs.
+async fn named(
+    runs: &Collection<Document>,
+    which: Document,
+) -> Result<Vec<String>, mongodb::error::Error> {
+    let names = runs.find(which).projection(doc! { "run_id": 1 }).await?;
+    let names: Vec<Document> = names.try_collect().await?;
+    Ok(names.iter().filter_map(|run| run.get_str("run_id").ok().map(str::to_owned)).collect())
 }
 
 fn integer(value: Option<&Bson>) -> i64 {
@@ -149,6 +168,13 @@ async fn held(store: &Mongo) -> Result<Lease, StoreError> {
 async fn operations(store: &Mongo, runs: &[String]) -> Result<Vec<Document>, StoreError> {
     let comments: Vec<String> = runs.iter().map(|run| format!("lockstep/{run}")).collect();
     let admin = store.client.database("admin");
+    // Those of another database are not ours, even if this one is a copy of it with
+    // its runs. `renameCollection` runs elsewhere, and names where it belongs.
+    let prefix = format!("{}.", store.database.name());
+    let begins = |field: &str| {
+        doc! { "$eq": [{ "$indexOfBytes": [field, { "$literal": &prefix }] }, 0] }
+    };
+    let here = doc! { "$or": [begins("$ns"), begins("$command.renameCollection")] };
     let mut last = None;
     // The server refuses the majority's view, which is the client's: what runs now
     // is known to itself alone.
@@ -157,7 +183,7 @@ async fn operations(store: &Mongo, runs: &[String]) -> Result<Vec<Document>, Sto
     for all in [true, false] {
         let current = vec![
             doc! { "$currentOp": { "allUsers": all } },
-            doc! { "$match": { "command.comment": { "$in": &comments } } },
+            doc! { "$match": { "command.comment": { "$in": &comments }, "$expr": here.clone() } },
         ];
         let found: Result<Vec<Document>, _> = async {
             admin.aggregate(current).read_concern(local.clone()).await?.try_collect().await
@@ -180,17 +206,8 @@ async fn kill(store: &Mongo, operation: &Document) -> bool {
 pub(super) async fn evict(store: &mut Mongo) -> Result<Vec<String>, StoreError> {
     const EVICT: &str = "end what a dead run left running";
     let runs = store.database.collection::<Document>("migration_runs");
-    let dead: Vec<Document> = async {
-        runs.find(doc! { "outcome": "died" })
-            .projection(doc! { "run_id": 1 })
-            .await?
-            .try_collect()
-            .await
-    }
-    .await
-    .map_err(|error: mongodb::error::Error| failed(EVICT, &error))?;
-    let dead: Vec<String> =
-        dead.iter().filter_map(|run| run.get_str("run_id").ok().map(str::to_owned)).collect();
+    let dead = named(&runs, doc! { "outcome": "died" }).await;
+    let dead = dead.map_err(|error| failed(EVICT, &error))?;
     let mut ended = Vec::new();
     if dead.is_empty() {
         return Ok(ended);
@@ -223,9 +240,10 @@ pub(super) async fn evict(store: &mut Mongo) -> Result<Vec<String>, StoreError> 
 
 /// Ends transactions that dead runs left open: nobody is at work in them, and until
 /// the server ends them after 60 s, whatever they wrote is closed to others. Where
-/// the server does not let us, that is what a transaction of ours waits for.
+/// the server does not let us, that is what a write of ours waits for.
 async fn end_transactions(store: &Mongo, dead: &[String]) -> Vec<String> {
-    let names: Vec<String> = dead.iter().map(|run| format!("lockstep/{run}")).collect();
+    let database = store.database.name();
+    let names: Vec<String> = dead.iter().map(|run| super::client_name(run, database)).collect();
     let admin = store.client.database("admin");
     let open = vec![
         doc! { "$currentOp": { "allUsers": true, "idleSessions": true } },

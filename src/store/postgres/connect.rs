@@ -3,7 +3,7 @@
 
 use crate::core::id::StoreName;
 use crate::core::server::PostgresServer;
-use crate::store::{CONNECT, Fate, StoreError};
+use crate::store::{CONNECT, Fate, Obstruction, StoreError};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::{ClientConfig, WebPkiServerVerifier};
 use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
@@ -417,6 +417,8 @@ pub struct Postgres {
     pub(super) open: bool,
     /// The statement whose first half `clear` has just finished.
     pub(super) finished: Option<String>,
+    /// What the step that failed last was seen to wait for.
+    pub(super) waited_for: Option<Obstruction>,
 }
 
 impl fmt::Debug for Postgres {
@@ -440,6 +442,7 @@ impl Postgres {
             used: false,
             open: false,
             finished: None,
+            waited_for: None,
         })
     }
 
@@ -452,10 +455,7 @@ impl Postgres {
     /// old one can go on: the server rolls it back.
     pub(super) async fn session(&mut self) -> Result<&Client, StoreError> {
         if self.client.is_closed() {
-            self.client = self.another_client().await?;
-            self.used = false;
-            self.open = false;
-            self.check_lease().await?;
+            self.reconnect().await?;
         }
         if self.open {
             // Half a step must not be committed with what comes next.
@@ -464,6 +464,14 @@ impl Postgres {
             self.open = false;
         }
         Ok(&self.client)
+    }
+
+    /// A session in place of one that was lost.
+    pub(super) async fn reconnect(&mut self) -> Result<(), StoreError> {
+        self.client = self.another_client().await?;
+        self.used = false;
+        self.open = false;
+        self.check_lease().await
     }
 
     /// Whether our lease, if we have one, is still ours: asked before what no

@@ -9,9 +9,10 @@ use crate::core::history::{
 use crate::core::id::{StepId, StoreName, Version};
 use crate::core::migration::Rollback;
 use crate::failpoint::reach;
-use crate::store::{Fate, StoreError};
+use crate::store::{Fate, StoreError, lease_term};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
+use std::time::Duration;
 use tokio_postgres::error::SqlState;
 use tokio_postgres::types::Type;
 use tokio_postgres::{Client, Row as SqlRow};
@@ -24,6 +25,10 @@ pub(super) const OWN_TIMEOUTS: &str =
 /// by two sessions at once fails in one of them. It lasts for a transaction, so
 /// it works behind a pooler.
 const FOUNDING_LOCK: i64 = 0x6c6f_636b_7374_6570;
+
+/// Whoever stands still in the middle of that is ended after a lease's term; this is
+/// for those that were waiting as well.
+const FOUNDING_SLACK: Duration = Duration::from_secs(10);
 
 /// The tables, with `{s}` for the schema. The same names and fields as in
 /// MongoDB; see docs/history.md.
@@ -238,12 +243,22 @@ pub(super) async fn rollbacks(
 }
 
 pub(super) async fn found(store: &mut Postgres, pair: &str) -> Result<String, StoreError> {
-    match try_found(store, pair).await {
-        Err(error) if is_locked_out(&error) => {
-            end_stalled(store).await?;
-            try_found(store, pair).await
+    let began = tokio::time::Instant::now();
+    let mut reached = false;
+    loop {
+        let error = match try_found(store, pair).await {
+            Err(error) if is_locked_out(&error) || error.fate == Fate::Unreachable => error,
+            result => return result,
+        };
+        match error.fate {
+            // Somebody may have taken us for one that stands still, see `end_stalled`.
+            Fate::Unreachable if reached || store.reconnect().await.is_err() => return Err(error),
+            Fate::Unreachable => reached = true,
+            // Many wait in line for those that create the tables; of one that stands
+            // still in the middle, nobody else is ever in the way for so long.
+            _ if began.elapsed() > lease_term() + FOUNDING_SLACK => return Err(error),
+            _ => end_stalled(store).await?,
         }
-        result => result,
     }
 }
 

@@ -11,8 +11,8 @@ use crate::failpoint::reach;
 use crate::store::{Fate, Heart, Holder, Lease, Outcome, Run, StoreError, lease_term};
 use serde_json::json;
 use std::time::Duration;
-use tokio_postgres::Client;
 use tokio_postgres::types::{ToSql, Type};
+use tokio_postgres::{Client, Row};
 
 const ACQUIRE: &str = "take the lease";
 
@@ -21,11 +21,22 @@ fn term_ms() -> i64 {
 }
 
 pub(super) async fn acquire(store: &mut Postgres, run: &Run) -> Result<Lease, StoreError> {
+    let error = match try_acquire(store, run).await {
+        Err(error) if is_locked_out(&error) || error.fate == Fate::Unreachable => error,
+        result => return result,
+    };
+    if error.fate == Fate::Unreachable {
+        // Somebody may have taken us for one that stands still, see `end_stalled`. If
+        // the lease was ours already, it still is, and is taken once more.
+        return match store.reconnect().await {
+            Ok(()) => try_acquire(store, run).await,
+            Err(_) => Err(error),
+        };
+    }
+    end_stalled(store).await?;
     match try_acquire(store, run).await {
-        Err(error) if is_locked_out(&error) => {
-            end_stalled(store).await?;
-            try_acquire(store, run).await
-        }
+        // It does not stand still for long enough yet to be given up.
+        Err(error) if is_locked_out(&error) => in_the_way(store).await,
         result => result,
     }
 }
@@ -63,14 +74,9 @@ async fn try_acquire(store: &mut Postgres, run: &Run) -> Result<Lease, StoreErro
          pg_catalog.clock_timestamp() AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"')), \
          expires_at = pg_catalog.clock_timestamp() + $2 * interval '1 millisecond' \
          FROM (SELECT id, holder FROM {control} WHERE id = 1 FOR UPDATE) AS old \
-         WHERE c.id = old.id AND (c.holder IS NULL OR c.expires_at < pg_catalog.clock_timestamp()) \
-         RETURNING c.fence, old.holder ->> 'run_id'"
-    );
-    let look = format!(
-        "SELECT holder ->> 'host', (holder ->> 'pid')::bigint, holder ->> 'user', holder ->> 'run_id', \
-         holder ->> 'since', \
-         GREATEST(0, extract(epoch FROM expires_at - pg_catalog.clock_timestamp()))::float8 \
-         FROM {control} WHERE id = 1"
+         WHERE c.id = old.id AND (c.holder IS NULL OR c.expires_at < pg_catalog.clock_timestamp() \
+         OR c.holder ->> 'run_id' = $3) \
+         RETURNING c.fence, NULLIF(old.holder ->> 'run_id', $3)"
     );
     // Every write of a run looks at its row here. This waits for one that is
     // being committed, and from then on the dead run can write nothing more.
@@ -91,12 +97,15 @@ async fn try_acquire(store: &mut Postgres, run: &Run) -> Result<Lease, StoreErro
     let client = store.session().await?;
     let lease = async {
         client.batch_execute(&format!("BEGIN; {OWN_TIMEOUTS}")).await?;
-        let taken =
-            client.query_typed(&take, &[(&holder, Type::TEXT), (&term, Type::INT8)]).await?;
+        let taken = client
+            .query_typed(
+                &take,
+                &[(&holder, Type::TEXT), (&term, Type::INT8), (&run.id, Type::TEXT)],
+            )
+            .await?;
         let Some(row) = taken.first() else {
-            let rows = client.query_typed(&look, &[]).await?;
             client.batch_execute("ROLLBACK").await?;
-            return Ok(Err(rows));
+            return Ok(None);
         };
         let (fence, died): (i64, Option<String>) = (row.get(0), row.get(1));
         client.execute_typed(&end_dead, &[(&fence, Type::INT8)]).await?;
@@ -118,35 +127,70 @@ async fn try_acquire(store: &mut Postgres, run: &Run) -> Result<Lease, StoreErro
             .await?;
         reach("COMMIT in Postgres");
         client.batch_execute("COMMIT").await?;
-        Ok::<_, tokio_postgres::Error>(Ok((fence, died)))
+        Ok::<_, tokio_postgres::Error>(Some((fence, died)))
     }
     .await;
     match lease {
-        Ok(Ok((fence, died))) => {
+        Ok(Some((fence, died))) => {
             store.fence = fence;
             Ok(Lease::Ours { fence, died })
         }
-        Ok(Err(rows)) => {
-            let Some(row) = rows.first() else {
-                let gone = "the row of migration_control is gone";
-                return Err(StoreError::new(StoreName::Postgres, ACQUIRE, Fate::Corrupt, gone));
-            };
-            let text = |at: usize| row.get::<_, Option<String>>(at).unwrap_or_default();
-            let pid = row.get::<_, Option<i64>>(1).and_then(|pid| u32::try_from(pid).ok());
-            let holder = Holder {
-                host: text(0),
-                pid: pid.unwrap_or(0),
-                user: text(2),
-                run_id: text(3),
-                since: text(4),
-            };
-            let left = row.get::<_, Option<f64>>(5).unwrap_or(0.0);
-            Ok(Lease::Held { holder, left: Duration::from_secs_f64(left) })
-        }
+        Ok(None) => held(store).await,
         Err(error) => {
             let _ = client.batch_execute("ROLLBACK").await;
             Err(failed(ACQUIRE, &error))
         }
+    }
+}
+
+/// Who has it.
+async fn held(store: &mut Postgres) -> Result<Lease, StoreError> {
+    let look = format!(
+        "SELECT holder ->> 'host', (holder ->> 'pid')::bigint, holder ->> 'user', holder ->> 'run_id', \
+         holder ->> 'since', \
+         GREATEST(0, extract(epoch FROM expires_at - pg_catalog.clock_timestamp()))::float8 \
+         FROM {} WHERE id = 1",
+        store.table("migration_control")
+    );
+    let client = store.session().await?;
+    let rows = client.query_typed(&look, &[]).await.map_err(|error| failed(ACQUIRE, &error))?;
+    match rows.first() {
+        Some(row) => Ok(held_by(row)),
+        None => {
+            let gone = "the row of migration_control is gone";
+            Err(StoreError::new(StoreName::Postgres, ACQUIRE, Fate::Corrupt, gone))
+        }
+    }
+}
+
+fn held_by(row: &Row) -> Lease {
+    let text = |at: usize| row.get::<_, Option<String>>(at).unwrap_or_default();
+    let pid = row.get::<_, Option<i64>>(1).and_then(|pid| u32::try_from(pid).ok());
+    let holder = Holder {
+        host: text(0),
+        pid: pid.unwrap_or(0),
+        user: text(2),
+        run_id: text(3),
+        since: text(4),
+    };
+    let left = row.get::<_, Option<f64>>(5).unwrap_or(0.0);
+    Lease::Held { holder, left: Duration::from_secs_f64(left) }
+}
+
+/// Who has our row in a transaction that is open, and so can still come to have the
+/// lease: as much of it as its session tells.
+async fn in_the_way(store: &mut Postgres) -> Result<Lease, StoreError> {
+    let who = "SELECT COALESCE(pg_catalog.host(client_addr), 'the same machine'), pid::bigint, \
+         usename::text, pg_catalog.replace(application_name, 'lockstep/', ''), \
+         pg_catalog.to_char(xact_start AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"'), 0::float8 \
+         FROM pg_catalog.pg_stat_activity WHERE datname = pg_catalog.current_database() \
+         AND application_name LIKE 'lockstep/%' AND state LIKE 'idle in transaction%' \
+         AND pid <> pg_catalog.pg_backend_pid() ORDER BY xact_start LIMIT 1";
+    let client = store.session().await?;
+    let rows = client.query_typed(who, &[]).await.map_err(|error| failed(ACQUIRE, &error))?;
+    match rows.first() {
+        Some(row) => Ok(held_by(row)),
+        None => held(store).await,
     }
 }
 

@@ -1,11 +1,13 @@
 //! Running steps in Postgres.
 
 use super::history::{OWN_TIMEOUTS, settle_transaction, write};
-use super::{Postgres, failed, failed_as, quote};
+use super::{Postgres, PostgresConfig, failed, failed_as, quote};
 use crate::core::history::Entry;
 use crate::core::step::{PgStep, QualifiedName, ReindexTarget, SqlKind, SqlStatement};
-use crate::store::{Fate, Holds, StoreError};
+use crate::store::{Fate, Holds, Obstruction, StoreError};
 use futures_util::future::join_all;
+use std::cell::Cell;
+use std::convert::Infallible;
 use std::time::Duration;
 use tokio_postgres::types::Type;
 
@@ -13,8 +15,8 @@ use tokio_postgres::types::Type;
 /// It gives up after this, lets the others through, and tries again.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// So often is a lock tried for.
-const LOCK_TRIES: u32 = 10;
+/// Whoever is in the way of a step is looked for this often while it runs.
+const LOOK: Duration = Duration::from_secs(1);
 
 /// Statements of a script that are on their way to the server at once. Their
 /// answers come back in order, so a failure still names its statement.
@@ -27,24 +29,57 @@ pub(super) async fn commit(
     step: &PgStep,
     entries: &[Entry],
 ) -> Result<(), StoreError> {
-    let mut tries = 1;
-    loop {
-        let error = match try_commit(store, step, entries).await {
-            Ok(()) => return Ok(()),
-            Err(error) => error,
-        };
-        if error.fate != Fate::Refused || !is_passing(&error) || tries >= LOCK_TRIES {
-            return Err(error);
-        }
-        pause(tries).await;
-        tries += 1;
-    }
+    let seen = Cell::new(None);
+    let lock = step.timeouts.lock.unwrap_or(LOCK_TIMEOUT);
+    let look = if lock.is_zero() { LOOK } else { LOOK.min(lock / 3) };
+    let watch = watch(store.config.clone(), store.run_id.clone(), look, &seen);
+    let done = tokio::select! {
+        done = try_commit(store, step, entries) => done,
+        never = watch => match never {},
+    };
+    store.waited_for = seen.take();
+    done
 }
 
-/// Between two tries for a lock: longer each time, so that a busy table gets its
-/// turn.
-async fn pause(tries: u32) {
-    tokio::time::sleep(Duration::from_millis(100) * 2_u32.pow(tries.min(5))).await;
+pub(super) fn obstruction(store: &mut Postgres, error: &StoreError) -> Option<Obstruction> {
+    let passing = error.fate == Fate::Refused && is_passing(error);
+    passing.then(|| store.waited_for.take().unwrap_or_default())
+}
+
+/// Looks for what the run's sessions wait for, from another one: afterwards nobody
+/// can tell. It is worth knowing, and no more: where it cannot be asked, nobody is told.
+async fn watch(
+    config: PostgresConfig,
+    run_id: String,
+    every: Duration,
+    seen: &Cell<Option<Obstruction>>,
+) -> Infallible {
+    const WAITS: &str = "SELECT pg_catalog.concat(l.mode, ' on ', \
+         COALESCE(l.relation::pg_catalog.regclass::text, l.locktype)), \
+         pg_catalog.concat('session ', b.pid, ' of ', b.usename, \
+         ' (' || NULLIF(b.application_name, '') || ')', ', ', b.state, ' for ', \
+         pg_catalog.date_trunc('second', pg_catalog.clock_timestamp() - b.state_change), ': ', \
+         pg_catalog.left(pg_catalog.regexp_replace(b.query, '\\s+', ' ', 'g'), 80)), b.pid IS NULL \
+         FROM pg_catalog.pg_stat_activity AS w \
+         JOIN pg_catalog.pg_locks AS l ON l.pid = w.pid AND NOT l.granted \
+         LEFT JOIN pg_catalog.pg_stat_activity AS b \
+         ON b.pid = (pg_catalog.pg_blocking_pids(w.pid))[1] \
+         WHERE w.application_name = $1 AND w.datname = pg_catalog.current_database() LIMIT 1";
+    let name = format!("lockstep/{run_id}");
+    let looking = async {
+        tokio::time::sleep(every).await;
+        let client = config.client(&run_id).await?;
+        loop {
+            let waits = client.query_typed(WAITS, &[(&name, Type::TEXT)]).await;
+            if let Some(row) = waits.map_err(|error| failed(RUN, &error))?.first() {
+                let holder = if row.get(2) { None } else { Some(row.get(1)) };
+                seen.set(Some(Obstruction { lock: Some(row.get(0)), holder }));
+            }
+            tokio::time::sleep(every).await;
+        }
+    };
+    let _: Result<Infallible, StoreError> = looking.await;
+    std::future::pending().await
 }
 
 /// Another session was in the way; the transaction left nothing.
@@ -122,7 +157,10 @@ pub(super) async fn perform(store: &mut Postgres, step: &PgStep) -> Result<(), S
     let statement = only(step);
     clean(store).await?;
     store.check_lease().await?;
-    if store.finished.take().as_ref() == Some(&statement.text) {
+    // It may have been done for another reason, and undone since.
+    if store.finished.take().as_ref() == Some(&statement.text)
+        && holds(store, step).await? == Holds::Yes
+    {
         return Ok(());
     }
     // No limit by default: a limit on locks would also bound the wait for old
