@@ -1,5 +1,14 @@
 //! Pace: how fast a backfill may go, decided from what batches took, what the
 //! servers show, and what people asked for.
+//!
+//! [`Throttle`] decides. It knows no clock: now is the time since it began, and
+//! goes in.
+
+mod throttle;
+mod window;
+
+pub use throttle::{After, Pace, Ran, Settings, Throttle};
+pub use window::{Window, minute};
 
 use std::time::Duration;
 
