@@ -77,6 +77,8 @@ pub enum Notice {
         /// How long it took.
         took: Duration,
     },
+    /// How far a backfill is: about once a second, and when it ends.
+    BackfillProgress(Box<BackfillProgress>),
     /// A migration is done, and nothing of it is left to do.
     MigrationFinished {
         /// Which.
@@ -90,6 +92,58 @@ pub enum Notice {
     },
     /// Something worth knowing.
     Remark(String),
+}
+
+/// How far a backfill is.
+#[derive(Clone, Debug, PartialEq)]
+pub struct BackfillProgress {
+    /// Its migration.
+    pub version: Version,
+    /// Which.
+    pub step: StepName,
+    /// The store that it writes.
+    pub store: StoreName,
+    /// Rows that were rewritten, in all runs and by all processes.
+    pub rows: u64,
+    /// Keys that were passed, rewritten or not.
+    pub passed: u64,
+    /// About how many keys there are to pass.
+    pub estimate: u64,
+    /// Keys per second in the last seconds.
+    pub rate_now: u64,
+    /// Keys per second since this run began with it.
+    pub rate: u64,
+    /// About how long it still takes, while anything can be said about it.
+    pub left: Option<Duration>,
+    /// Rows in a batch.
+    pub batch: u64,
+    /// Whether it goes, and how.
+    pub state: BackfillState,
+    /// Probes that may not be read, each with why: in the first one after they
+    /// were asked, and in no other.
+    pub off: Vec<String>,
+}
+
+impl BackfillProgress {
+    /// How much of it is done, in percent; never more than 100, though more may
+    /// have come than was estimated.
+    pub fn percent(&self) -> u64 {
+        match self.estimate {
+            0 => 0,
+            estimate => (self.passed.saturating_mul(100) / estimate).min(100),
+        }
+    }
+}
+
+/// Whether a backfill goes, and how.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum BackfillState {
+    /// As fast as it may.
+    Running,
+    /// Slower than it could, and why.
+    Slow(String),
+    /// It stands still, and why.
+    Stopped(String),
 }
 
 /// Where notices go.

@@ -2,11 +2,14 @@
 //! elsewhere.
 
 use crate::core::id::{Direction, StoreName};
-use crate::core::notice::Notice;
+use crate::core::notice::{BackfillProgress, BackfillState, Notice};
 use console::Style;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::io::Write as _;
-use std::time::Duration;
+use std::time::{Duration, Instant};
+
+/// Off a terminal, long work says how far it is once in so long a time.
+const PROGRESS_EVERY: Duration = Duration::from_secs(10);
 
 /// What most times take: `59.9 s`, `999 ms`.
 const TIME_WIDTH: usize = 6;
@@ -72,6 +75,14 @@ pub struct Human {
     spinner: ProgressBar,
     /// The statement of the step that is running.
     summary: String,
+    /// What was last said about the backfill that is running.
+    told: Option<Told>,
+}
+
+/// A line about a backfill, where nothing moves.
+struct Told {
+    at: Instant,
+    state: BackfillState,
 }
 
 impl Human {
@@ -81,10 +92,8 @@ impl Human {
         let target =
             if hidden { ProgressDrawTarget::hidden() } else { ProgressDrawTarget::stderr() };
         let spinner = ProgressBar::with_draw_target(None, target);
-        if let Ok(style) = ProgressStyle::with_template("  {spinner} {wide_msg} {elapsed}") {
-            spinner.set_style(style);
-        }
-        Human { look, volume, spinner, summary: String::new() }
+        set_style(&spinner, SPINNER);
+        Human { look, volume, spinner, summary: String::new(), told: None }
     }
 
     /// Takes a notice.
@@ -124,12 +133,48 @@ impl Human {
                 );
                 self.line(Volume::Normal, &self.look.warn(&text));
             }
+            Notice::BackfillProgress(progress) => self.backfill(progress),
             Notice::StepFinished { step, store, took, .. } => {
+                self.end_backfill();
                 let line = self.step_line(&step.to_string(), *store, *took);
                 self.line(Volume::Normal, &line);
             }
             Notice::MigrationFinished { .. } => self.spinner.set_message(""),
             Notice::Remark(text) => self.line(Volume::Normal, &self.look.warn(text)),
+        }
+    }
+
+    /// A bar where something may move, else a line now and then.
+    fn backfill(&mut self, progress: &BackfillProgress) {
+        for off in &progress.off {
+            self.line(Volume::Normal, &self.look.dim(&format!("  not watched: {off}")));
+        }
+        if !self.spinner.is_hidden() {
+            if self.told.is_none() {
+                set_style(&self.spinner, BAR);
+            }
+            self.spinner.set_length(progress.estimate.max(progress.passed));
+            self.spinner.set_position(progress.passed);
+            self.spinner.set_message(backfill_line(progress));
+        }
+        let new = match &self.told {
+            Some(told) => told.state != progress.state || told.at.elapsed() >= PROGRESS_EVERY,
+            // The first says nothing yet, unless it stands still.
+            None => matches!(progress.state, BackfillState::Stopped(_)),
+        };
+        if self.told.is_none() || new {
+            self.told = Some(Told { at: Instant::now(), state: progress.state.clone() });
+        }
+        if new && !self.look.terminal {
+            let line = format!("  {}  {}", progress.step, backfill_line(progress));
+            self.line(Volume::Normal, &line);
+        }
+    }
+
+    fn end_backfill(&mut self) {
+        if self.told.take().is_some() {
+            self.spinner.unset_length();
+            set_style(&self.spinner, SPINNER);
         }
     }
 
@@ -164,6 +209,53 @@ impl Human {
     }
 }
 
+/// What a step looks like that says nothing about how far it is.
+const SPINNER: &str = "  {spinner} {wide_msg} {elapsed}";
+
+/// What a backfill looks like.
+const BAR: &str = "  {spinner} [{bar:20}] {wide_msg} {elapsed}";
+
+fn set_style(spinner: &ProgressBar, template: &str) {
+    if let Ok(style) = ProgressStyle::with_template(template) {
+        spinner.set_style(style.progress_chars("=> "));
+    }
+}
+
+/// `41 %  412,000 of about 1,000,000 keys, 400,112 rows  5,300/s now, 5,100/s  1 min 51 s left  batch 2,400`,
+/// and why it is slow or stands still.
+fn backfill_line(progress: &BackfillProgress) -> String {
+    let BackfillProgress { rows, passed, estimate, rate_now, rate, left, batch, .. } = progress;
+    let [rows, passed, estimate, rate_now, rate, batch] =
+        [rows, passed, estimate, rate_now, rate, batch].map(|number| grouped(*number));
+    let mut parts = vec![format!("{} %", progress.percent())];
+    parts.push(format!("{passed} of about {estimate} keys, {rows} rows"));
+    match &progress.state {
+        BackfillState::Stopped(why) => parts.push(format!("stands still: {why}")),
+        BackfillState::Running | BackfillState::Slow(_) => {
+            parts.push(format!("{rate_now}/s now, {rate}/s"));
+            parts.extend(left.map(|left| format!("{} left", duration(left))));
+            parts.push(format!("batch {batch}"));
+        }
+    }
+    if let BackfillState::Slow(why) = &progress.state {
+        parts.push(format!("slow: {why}"));
+    }
+    parts.join("  ")
+}
+
+/// `1,234,567`.
+fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::new();
+    for (at, digit) in digits.chars().enumerate() {
+        if at > 0 && (digits.len() - at).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
 /// Writes a line to stderr. A reader that went away (`migrate up 2>&1 | head`)
 /// must not end a run in the middle.
 pub fn say(text: &str) {
@@ -186,4 +278,41 @@ pub fn clip(text: &str, width: usize) -> String {
     }
     let kept: String = text.chars().take(width.saturating_sub(1)).collect();
     format!("{kept}…")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::id::Version;
+    use expect_test::expect;
+
+    #[test]
+    fn a_backfill_says_how_far_it_is_and_why_it_is_no_faster() {
+        let mut progress = BackfillProgress {
+            version: Version(2),
+            step: "execute/roles".parse().expect("a name"),
+            store: StoreName::Postgres,
+            rows: 400_112,
+            passed: 412_000,
+            estimate: 1_000_000,
+            rate_now: 5_300,
+            rate: 999,
+            left: Some(Duration::from_secs(111)),
+            batch: 2_400,
+            state: BackfillState::Running,
+            off: Vec::new(),
+        };
+        let mut text = backfill_line(&progress);
+        progress.state = BackfillState::Slow("a standby is 4.1 s behind (limit 5 s)".to_owned());
+        progress.left = None;
+        text = format!("{text}\n{}", backfill_line(&progress));
+        progress.state = BackfillState::Stopped("paused: lunch".to_owned());
+        progress.passed = 1_000_001;
+        text = format!("{text}\n{}\n", backfill_line(&progress));
+        expect![[r#"
+            41 %  412,000 of about 1,000,000 keys, 400,112 rows  5,300/s now, 999/s  1 min 51 s left  batch 2,400
+            41 %  412,000 of about 1,000,000 keys, 400,112 rows  5,300/s now, 999/s  batch 2,400  slow: a standby is 4.1 s behind (limit 5 s)
+            100 %  1,000,001 of about 1,000,000 keys, 400,112 rows  stands still: paused: lunch
+        "#]].assert_eq(&text);
+    }
 }

@@ -3,7 +3,7 @@
 
 use crate::core::history::Timestamp;
 use crate::core::id::Direction;
-use crate::core::notice::Notice;
+use crate::core::notice::{BackfillProgress, BackfillState, Notice};
 use crate::core::status::without_number;
 use crate::report::utc;
 use serde_json::{Value, json};
@@ -60,12 +60,40 @@ pub fn notice(notice: &Notice, at: Timestamp) -> Option<String> {
                 "ms": millis(*took),
             }),
         ),
+        Notice::BackfillProgress(progress) => ("backfill_progress", backfill(progress)),
         Notice::Waiting { store, holder } => {
             ("waiting", json!({ "store": store.word(), "holder": holder }))
         }
         Notice::Remark(text) => ("remark", json!({ "message": text })),
     };
     Some(object(event, at, &fields))
+}
+
+fn backfill(progress: &BackfillProgress) -> Value {
+    let (state, reason) = match &progress.state {
+        BackfillState::Running => ("running", None),
+        BackfillState::Slow(why) => ("slow", Some(why)),
+        BackfillState::Stopped(why) => ("stopped", Some(why)),
+    };
+    let mut fields = json!({
+        "version": progress.version.0,
+        "step": progress.step.to_string(),
+        "store": progress.store.word(),
+        "rows": progress.rows,
+        "passed": progress.passed,
+        "estimate": progress.estimate,
+        "percent": progress.percent(),
+        "rate_now": progress.rate_now,
+        "rate": progress.rate,
+        "left_ms": progress.left.map(millis),
+        "batch": progress.batch,
+        "state": state,
+        "reason": reason,
+    });
+    if !progress.off.is_empty() {
+        fields["probes_off"] = json!(progress.off);
+    }
+    fields
 }
 
 /// `up` or `down`.
