@@ -288,8 +288,6 @@ pub async fn what_is_written_reads_back_equal<S: Subject>() {
         transaction: false,
         has_cleanup: true,
         manifest: Some("[[run]]\ncommand = ['a']".to_owned()),
-        has_cleanup: true,
-        manifest: Some("[[run]]\ncommand = ['a']".to_owned()),
         irreversible: Some("gone is gone ☠".to_owned()),
         lock_timeout_ms: Some(0),
         statement_timeout_ms: Some(1 << 53),
