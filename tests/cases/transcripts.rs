@@ -29,6 +29,7 @@ macro_rules! transcripts {
 }
 
 transcripts! {
+    abort,
     alone,
     down,
     edited,
@@ -38,7 +39,10 @@ transcripts! {
     failing_places,
     failing_transaction,
     failing_unique_index,
+    held,
+    invariants,
     irreversible,
+    next_release,
     odd_ends,
     order,
     requires,

@@ -1,0 +1,1 @@
+db.t.insertMany([{ _id: 1 }, { _id: 2 }]);
