@@ -8,7 +8,7 @@ use crate::core::backfill::Backfill;
 use crate::core::checksum::Checksum;
 use crate::core::id::{Direction, Phase, StepName, StoreName};
 use crate::core::one_line::one_line;
-use crate::core::parse::manifest::Invariant;
+use crate::core::parse::manifest::{Expect, Invariant};
 use std::fmt;
 use std::time::Duration;
 
@@ -117,13 +117,37 @@ pub struct Program {
 
 /// A run of statements for Postgres. An atomic step may have none: a script
 /// of comments is applied and recorded like any other.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct PgStep {
     /// In order. A journaled step has exactly one.
     pub statements: Vec<SqlStatement>,
     /// From `[timeouts]`; `None` is the engine's own for this class of statement.
     pub timeouts: Timeouts,
+    /// What must be true in the step's own transaction, behind its locks, before
+    /// its first statement. Only an atomic step has guards.
+    pub guards: Vec<Guard>,
+    /// Tables that are locked against everybody before the guards are asked; what
+    /// is not there is left out.
+    pub locks: Vec<QualifiedName>,
 }
+
+/// An invariant with `locked = true`: nothing can slip in between its answer and
+/// the statements that rely on it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Guard {
+    /// What the invariant is called.
+    pub name: String,
+    /// A query of one value.
+    pub query: String,
+    /// What the value must be.
+    pub expect: Expect,
+    /// What shows rows that offend against it.
+    pub sample: Option<String>,
+}
+
+/// A float that is not a number makes a guard differ from itself, which only
+/// means that a plan with it is confirmed anew.
+impl Eq for Guard {}
 
 /// One SQL statement as it stands in its file.
 #[derive(Clone, Debug, Eq, PartialEq)]

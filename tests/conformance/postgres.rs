@@ -6,7 +6,7 @@ use crate::support::Database;
 use lockstep::core::history::{Event, RunSeen};
 use lockstep::core::id::StoreName;
 use lockstep::core::parse::sql::{Transaction, cut, read};
-use lockstep::core::step::{PgStep, Timeouts};
+use lockstep::core::step::PgStep;
 use lockstep::store::postgres::{Postgres, PostgresConfig};
 use lockstep::store::{Fate, Holds, Store};
 use std::collections::{BTreeMap, BTreeSet};
@@ -30,7 +30,7 @@ async fn connect(url: &str) -> Client {
 fn step(script: &str) -> PgStep {
     let pieces = cut(read(script).unwrap(), Transaction::On);
     let [piece] = <[_; 1]>::try_from(pieces).expect("one step");
-    PgStep { statements: piece.statements, timeouts: Timeouts::default() }
+    PgStep { statements: piece.statements, ..PgStep::default() }
 }
 
 impl Server {

@@ -43,7 +43,7 @@ use lockstep::core::plan::{needs_rollbacks, plan};
 use lockstep::core::server::{MongoServer, PostgresServer, Servers, Topology};
 use lockstep::core::status;
 use lockstep::core::step::{
-    Body, Commit, MongoKind, MongoStep, PgStep, Repeat, SqlKind, SqlStatement, Step, Timeouts,
+    Body, Commit, MongoKind, MongoStep, PgStep, Repeat, SqlKind, SqlStatement, Step,
 };
 use std::collections::BTreeMap;
 
@@ -410,7 +410,7 @@ fn up_step(token: &str, before: &[Step]) -> Step {
     let index = before.filter(|step| step.store() == store).count() + 1;
     let postgres = |kind| {
         let statements = vec![SqlStatement { text: "SELECT 1".to_owned(), line: 1, kind }];
-        Body::Postgres(PgStep { statements, timeouts: Timeouts::default() })
+        Body::Postgres(PgStep { statements, ..PgStep::default() })
     };
     let mongo = |kind| {
         Body::Mongo(MongoStep { text: "db.t.drop()".to_owned(), commands: Vec::new(), kind })

@@ -8,7 +8,7 @@ use crate::cli::output::Output;
 use crate::cli::project::{chain, this_run};
 use crate::core::parse::{mongosh, sql};
 use crate::core::problem::Problem;
-use crate::core::step::{PgStep, Timeouts};
+use crate::core::step::PgStep;
 use crate::sandbox::{self, Options, RunError, Sandbox, With};
 use crate::store::mongo::{Mongo, MongoConfig};
 use crate::store::postgres::{Postgres, PostgresConfig};
@@ -117,7 +117,7 @@ async fn load_sql(
     let config = PostgresConfig::parse(url).expect("the sandbox writes its URLs itself");
     let mut store = Postgres::connect(config, &this_run("sandbox").id).await?;
     for statement in statements {
-        let step = PgStep { statements: vec![statement], timeouts: Timeouts::default() };
+        let step = PgStep { statements: vec![statement], ..PgStep::default() };
         store.perform(&step).await?;
     }
     Ok(())

@@ -3,7 +3,7 @@
 use super::history::{OWN_TIMEOUTS, settle_transaction, write};
 use super::{Postgres, PostgresConfig, failed, failed_as, quote};
 use crate::core::history::Entry;
-use crate::core::step::{PgStep, QualifiedName, ReindexTarget, SqlKind, SqlStatement};
+use crate::core::step::{PgStep, QualifiedName, ReindexTarget, SqlKind, SqlStatement, Timeouts};
 use crate::store::{Fate, Holds, Obstruction, StoreError};
 use futures_util::future::join_all;
 use std::cell::Cell;
@@ -83,7 +83,7 @@ async fn watch(
 }
 
 /// Another session was in the way; the transaction left nothing.
-fn is_passing(error: &StoreError) -> bool {
+pub(super) fn is_passing(error: &StoreError) -> bool {
     // lock_not_available, deadlock_detected, serialization_failure
     ["SQLSTATE 55P03", "SQLSTATE 40P01", "SQLSTATE 40001"]
         .iter()
@@ -96,7 +96,7 @@ async fn try_commit(
     entries: &[Entry],
 ) -> Result<(), StoreError> {
     clean(store).await?;
-    let begin = format!("BEGIN; {}", settings(store, step, "SET LOCAL"));
+    let begin = format!("BEGIN; {}", settings(store, step.timeouts, "SET LOCAL"));
     store.open = true;
     store.client.batch_execute(&begin).await.map_err(|error| failed(RUN, &error))?;
     store.used = true;
@@ -118,9 +118,9 @@ async fn try_commit(
 
 /// The timeouts and the search path of a step, set explicitly: nothing is
 /// inherited from the role, the database or a pooler.
-fn settings(store: &Postgres, step: &PgStep, set: &str) -> String {
-    let lock = step.timeouts.lock.unwrap_or(LOCK_TIMEOUT).as_millis();
-    let statement = step.timeouts.statement.unwrap_or(Duration::ZERO).as_millis();
+pub(super) fn settings(store: &Postgres, timeouts: Timeouts, set: &str) -> String {
+    let lock = timeouts.lock.unwrap_or(LOCK_TIMEOUT).as_millis();
+    let statement = timeouts.statement.unwrap_or(Duration::ZERO).as_millis();
     let mut text = format!("{set} lock_timeout = {lock}; {set} statement_timeout = {statement}");
     if let Some(schema) = &store.config.schema {
         text = format!("{text}; {set} search_path = {}", quote(schema));
@@ -129,7 +129,7 @@ fn settings(store: &Postgres, step: &PgStep, set: &str) -> String {
 }
 
 /// Makes the session as if it were new, if a script was in it.
-async fn clean(store: &mut Postgres) -> Result<(), StoreError> {
+pub(super) async fn clean(store: &mut Postgres) -> Result<(), StoreError> {
     let used = store.used;
     let client = store.session().await?;
     if used {
@@ -166,9 +166,8 @@ pub(super) async fn perform(store: &mut Postgres, step: &PgStep) -> Result<(), S
     // No limit by default: a limit on locks would also bound the wait for old
     // snapshots, and leave an invalid index behind.
     let lock = step.timeouts.lock.filter(|_| statement.kind.in_transaction());
-    let step_timeouts =
-        crate::core::step::Timeouts { lock: Some(lock.unwrap_or_default()), ..step.timeouts };
-    let set = settings(store, &PgStep { statements: Vec::new(), timeouts: step_timeouts }, "SET");
+    let timeouts = Timeouts { lock: Some(lock.unwrap_or_default()), ..step.timeouts };
+    let set = settings(store, timeouts, "SET");
     store.client.batch_execute(&set).await.map_err(|error| failed(RUN, &error))?;
     store.used = true;
     let result = store.client.batch_execute(&statement.text).await;
@@ -210,7 +209,7 @@ async fn index(
     }))
 }
 
-fn quoted(name: &QualifiedName) -> String {
+pub(super) fn quoted(name: &QualifiedName) -> String {
     match &name.schema {
         Some(schema) => format!("{}.{}", quote(schema), quote(&name.name)),
         None => quote(&name.name),
@@ -225,9 +224,7 @@ async fn ask(
 ) -> Result<Vec<tokio_postgres::Row>, StoreError> {
     const ASK: &str = "look at the schema";
     clean(store).await?;
-    let nothing =
-        PgStep { statements: Vec::new(), timeouts: crate::core::step::Timeouts::default() };
-    let begin = format!("BEGIN READ ONLY; {}", settings(store, &nothing, "SET LOCAL"));
+    let begin = format!("BEGIN READ ONLY; {}", settings(store, Timeouts::default(), "SET LOCAL"));
     store.open = true;
     store.client.batch_execute(&begin).await.map_err(|error| failed(ASK, &error))?;
     let rows = store.client.query_typed(sql, params).await;
@@ -340,10 +337,9 @@ pub(super) async fn clear(store: &mut Postgres, step: &PgStep) -> Result<(), Sto
 async fn run_alone(store: &mut Postgres, sql: &str, doing: &'static str) -> Result<(), StoreError> {
     clean(store).await?;
     store.check_lease().await?;
-    let unlimited =
-        crate::core::step::Timeouts { lock: Some(Duration::ZERO), statement: Some(Duration::ZERO) };
+    let unlimited = Timeouts { lock: Some(Duration::ZERO), statement: Some(Duration::ZERO) };
     // The names were found with the search path of the scripts.
-    let set = settings(store, &PgStep { statements: Vec::new(), timeouts: unlimited }, "SET");
+    let set = settings(store, unlimited, "SET");
     store.client.batch_execute(&set).await.map_err(|error| failed(doing, &error))?;
     store.used = true;
     store.client.batch_execute(sql).await.map_err(|error| failed_as(doing, &error, Fate::Unknown))

@@ -64,7 +64,7 @@ fn pg_bodies(mut pieces: Vec<sql::Piece>, manner: Manner) -> Vec<(u32, Commit, B
         .into_iter()
         .map(|sql::Piece { commit, statements }| {
             let line = statements.first().map_or(1, |statement| statement.line);
-            let step = PgStep { statements, timeouts: manner.timeouts };
+            let step = PgStep { statements, timeouts: manner.timeouts, ..PgStep::default() };
             (line, commit, Body::Postgres(step))
         })
         .collect()
