@@ -19,6 +19,9 @@ mod refuse;
 
 mod classify;
 
+/// Which tables a statement names.
+pub mod relations;
+
 /// What a role must be allowed to do for a statement to run.
 pub mod needs;
 
