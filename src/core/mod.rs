@@ -12,6 +12,7 @@ pub mod checksum;
 pub mod destroys;
 pub mod doctor;
 pub mod duration;
+pub mod expectation;
 pub mod history;
 pub mod id;
 pub mod migration;
