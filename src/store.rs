@@ -1,9 +1,11 @@
 //! The effects that the engine needs from a store, and no others.
 
 pub mod backfill;
+pub mod invariant;
 pub mod mongo;
 pub mod postgres;
 
+use crate::core::expectation::Broken;
 use crate::core::history::{Entry, Snapshot};
 use crate::core::id::{StoreName, Version};
 use crate::core::migration::Rollback;
@@ -270,6 +272,9 @@ pub struct Said {
     pub statement: Option<usize>,
     /// Where in the statement, in characters from 0.
     pub position: Option<usize>,
+    /// The database did not say this, but what it answered is not what a guard of
+    /// the step expects.
+    pub broken: Option<Box<Broken>>,
 }
 
 impl StoreError {
@@ -282,6 +287,13 @@ impl StoreError {
     ) -> StoreError {
         let said = Said { message: message.into(), ..Said::default() };
         StoreError { store, doing, fate, said }
+    }
+
+    /// A guard does not hold: nothing of the step happened.
+    pub fn broken(store: StoreName, doing: &'static str, broken: Broken) -> StoreError {
+        let message = broken.to_string();
+        let said = Said { message, broken: Some(Box::new(broken)), ..Said::default() };
+        StoreError { store, doing, fate: Fate::Refused, said }
     }
 }
 
@@ -327,6 +339,30 @@ where
     pub fn configured(&self) -> Vec<StoreName> {
         let postgres = self.postgres.as_ref().map(|_| StoreName::Postgres);
         postgres.into_iter().chain(self.mongo.as_ref().map(|_| StoreName::Mongo)).collect()
+    }
+
+    /// Both at once.
+    ///
+    /// # Errors
+    /// One of them is not configured.
+    pub fn both(&mut self) -> Result<(&mut P, &mut M), StoreError> {
+        Ok((postgres(self.postgres.as_mut())?, mongo(self.mongo.as_mut())?))
+    }
+
+    /// Postgres.
+    ///
+    /// # Errors
+    /// It is not configured.
+    pub fn postgres(&mut self) -> Result<&mut P, StoreError> {
+        postgres(self.postgres.as_mut())
+    }
+
+    /// MongoDB.
+    ///
+    /// # Errors
+    /// It is not configured.
+    pub fn mongo(&mut self) -> Result<&mut M, StoreError> {
+        mongo(self.mongo.as_mut())
     }
 
     /// Writes entries into one store's history.

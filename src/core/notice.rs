@@ -90,6 +90,34 @@ pub enum Notice {
         /// How long it took in this run.
         took: Duration,
     },
+    /// An invariant was checked, and holds or does not.
+    InvariantChecked {
+        /// Its migration.
+        version: Version,
+        /// What it is called.
+        name: String,
+        /// It does.
+        holds: bool,
+        /// What was expected.
+        expected: String,
+        /// What was found.
+        found: String,
+        /// Rows that offend, each on one line.
+        sample: Vec<String>,
+        /// How long it took.
+        took: Duration,
+    },
+    /// A program of a migration wrote a line.
+    ProgramSaid {
+        /// Its migration.
+        version: Version,
+        /// Which program.
+        step: StepName,
+        /// To its standard error.
+        is_error: bool,
+        /// What it wrote.
+        line: String,
+    },
     /// Something worth knowing.
     Remark(String),
 }

@@ -5,6 +5,7 @@
 //! [`Store`]: crate::store::Store
 
 pub mod execute;
+pub mod invariant;
 pub mod lock;
 pub mod repair;
 pub mod run;

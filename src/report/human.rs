@@ -140,6 +140,16 @@ impl Human {
                 self.line(Volume::Normal, &line);
             }
             Notice::MigrationFinished { .. } => self.spinner.set_message(""),
+            Notice::InvariantChecked { name, holds, expected, found, sample, took, .. } => {
+                for line in self.invariant_lines(name, *holds, [expected, found], sample, *took) {
+                    self.line(Volume::Normal, &line);
+                }
+            }
+            Notice::ProgramSaid { line, .. } => {
+                // It cannot move the cursor or change colours here.
+                let line: String = line.chars().filter(|c| !c.is_control() || *c == '\t').collect();
+                self.line(Volume::Normal, &format!("    {}", self.look.dim(&line)));
+            }
             Notice::Remark(text) => self.line(Volume::Normal, &self.look.warn(text)),
         }
     }
@@ -195,6 +205,28 @@ impl Human {
         let left = format!("  {} {step:<17} {:<8} ", self.look.good(mark), store.title());
         let pad = pad + time_width - time.len();
         format!("{left}{statement}{:pad$}  {}", "", self.look.dim(&time))
+    }
+
+    /// `  ✓ no user lost a role  0, as expected  12 ms`; one that does not hold with
+    /// the rows that offend below it.
+    fn invariant_lines(
+        &self,
+        name: &str,
+        holds: bool,
+        [expected, found]: [&str; 2],
+        sample: &[String],
+        took: Duration,
+    ) -> Vec<String> {
+        let time = self.look.dim(&duration(took));
+        if holds {
+            let mark = if self.look.terminal { "✓" } else { "ok" };
+            return vec![format!("  {} {name}: {found}  {time}", self.look.good(mark))];
+        }
+        let mark = if self.look.terminal { "✗" } else { "broken" };
+        let first = format!("{name}: expected {expected}, found {found}");
+        let first = format!("  {} {}  {time}", self.look.bad(mark), self.look.bad(&first));
+        let sample = sample.iter().map(|row| format!("      {row}"));
+        std::iter::once(first).chain(sample).collect()
     }
 
     fn line(&self, least: Volume, text: &str) {

@@ -64,6 +64,20 @@ pub fn notice(notice: &Notice, at: Timestamp) -> Option<String> {
         Notice::Waiting { store, holder } => {
             ("waiting", json!({ "store": store.word(), "holder": holder }))
         }
+        Notice::InvariantChecked { version, name, holds, expected, found, sample, took } => (
+            "invariant_checked",
+            json!({
+                "version": version.0, "name": name, "holds": holds, "expected": expected,
+                "found": found, "sample": sample, "ms": millis(*took),
+            }),
+        ),
+        Notice::ProgramSaid { version, step, is_error, line } => (
+            "program_said",
+            json!({
+                "version": version.0, "step": step.to_string(),
+                "stream": if *is_error { "stderr" } else { "stdout" }, "line": line,
+            }),
+        ),
         Notice::Remark(text) => ("remark", json!({ "message": text })),
     };
     Some(object(event, at, &fields))

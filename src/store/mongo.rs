@@ -9,6 +9,7 @@
 mod connect;
 mod doctor;
 mod history;
+mod invariant;
 mod lease;
 mod step;
 

@@ -8,6 +8,7 @@
 mod connect;
 mod doctor;
 mod history;
+mod invariant;
 mod lease;
 mod step;
 
@@ -156,8 +157,8 @@ fn said(error: &DbError) -> Said {
         code: Some(format!("SQLSTATE {}", error.code().code())),
         detail: detail(error),
         hint: error.hint().map(str::to_owned),
-        statement: None,
         position,
+        ..Said::default()
     }
 }
 

@@ -17,6 +17,8 @@ mod mongo;
 
 mod standalone;
 
+mod invariants;
+
 mod proxy;
 
 /// Runs each promise on each store.

@@ -1,6 +1,7 @@
 //! Running steps in Postgres.
 
 use super::history::{OWN_TIMEOUTS, settle_transaction, write};
+use super::invariant::{guard, lockable};
 use super::{Postgres, PostgresConfig, failed, failed_as, quote};
 use crate::core::history::Entry;
 use crate::core::step::{PgStep, QualifiedName, ReindexTarget, SqlKind, SqlStatement, Timeouts};
@@ -95,12 +96,19 @@ async fn try_commit(
     step: &PgStep,
     entries: &[Entry],
 ) -> Result<(), StoreError> {
+    let lock = lockable(store, step).await?;
     clean(store).await?;
     let begin = format!("BEGIN; {}", settings(store, step.timeouts, "SET LOCAL"));
     store.open = true;
     store.client.batch_execute(&begin).await.map_err(|error| failed(RUN, &error))?;
     store.used = true;
     let done = async {
+        // The locks come before the first look at any row: what a guard sees stays
+        // true until the end of the transaction.
+        if let Some(lock) = lock {
+            store.client.batch_execute(&lock).await.map_err(|error| failed(RUN, &error))?;
+        }
+        guard(store, &step.guards).await?;
         for (at, chunk) in step.statements.chunks(PIPELINE).enumerate() {
             let sent = chunk.iter().map(|statement| store.client.batch_execute(&statement.text));
             for (within, result) in join_all(sent).await.into_iter().enumerate() {
@@ -217,7 +225,7 @@ pub(super) fn quoted(name: &QualifiedName) -> String {
 }
 
 /// A question about the catalogs, with the search path of the scripts.
-async fn ask(
+pub(super) async fn ask(
     store: &mut Postgres,
     sql: &str,
     params: &[(&(dyn tokio_postgres::types::ToSql + Sync), Type)],
