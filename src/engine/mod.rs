@@ -7,6 +7,7 @@
 pub mod execute;
 pub mod invariant;
 pub mod lock;
+pub mod program;
 pub mod repair;
 pub mod run;
 
