@@ -15,6 +15,8 @@ pub enum Exit {
     Locked,
     /// Edited, missing, out of order, a gap, or two databases that are no pair.
     Conflict,
+    /// An invariant does not hold; `cleanup` was not run.
+    Invariant,
     /// A database cannot be reached, or refuses us.
     Unreachable,
     /// A time limit ran out.
@@ -37,6 +39,7 @@ impl Exit {
             Exit::Pending => 3,
             Exit::Locked => 4,
             Exit::Conflict => 5,
+            Exit::Invariant => 6,
             Exit::Unreachable => 7,
             Exit::Timeout => 8,
             Exit::Refused => 9,
@@ -54,6 +57,7 @@ impl Exit {
             Exit::Pending => "pending",
             Exit::Locked => "locked",
             Exit::Conflict => "conflict",
+            Exit::Invariant => "invariant",
             Exit::Unreachable => "unreachable",
             Exit::Timeout => "timeout",
             Exit::Refused => "refused",

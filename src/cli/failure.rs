@@ -11,9 +11,11 @@ use crate::core::step::{Body, Step};
 use crate::core::verify;
 use crate::engine::StopReason;
 use crate::engine::execute::{Cause, ExecuteError, FailedAt};
+use crate::engine::invariant::Broken;
 use crate::engine::lock::{LockError, PairError};
+use crate::engine::program::ProgramError;
 use crate::engine::run::{RolledBack, RunError};
-use crate::store::{Fate, StoreError};
+use crate::store::{Fate, Said, StoreError};
 
 /// Why a command did not do what it was asked to.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -129,6 +131,38 @@ fn refused_next(error: &StoreError) -> &'static str {
     }
 }
 
+impl From<Broken> for Failure {
+    fn from(broken: Broken) -> Failure {
+        let message = broken.to_string();
+        let asked = broken.questions.into_iter().map(|question| ("asked", question));
+        let sample = broken.sample.into_iter().map(|row| ("row", row));
+        let mut failure = Failure::new(Exit::Invariant, "INVARIANT_BROKEN", message);
+        failure.details = asked.chain(sample).collect();
+        failure.next(
+            "cleanup was not run, and what was done before is recorded; mend the data, and run `migrate up` (or `migrate cleanup`) again: it goes on here",
+        )
+    }
+}
+
+impl From<ProgramError> for Failure {
+    fn from(error: ProgramError) -> Failure {
+        let message = error.to_string();
+        match error {
+            ProgramError::NotStarted { hint, .. } => {
+                Failure::new(Exit::Failed, "PROGRAM_NOT_STARTED", message).next(hint)
+            }
+            ProgramError::Failed { last, .. } => {
+                let mut failure = Failure::new(Exit::Failed, "PROGRAM_FAILED", message);
+                failure.details = last.into_iter().map(|line| ("stderr", line)).collect();
+                failure.next(
+                    "its last lines say why; see to it, and run the same command again: the program is begun anew",
+                )
+            }
+            ProgramError::Stopped(reason) => stopped(reason, message),
+        }
+    }
+}
+
 impl From<PairError> for Failure {
     fn from(error: PairError) -> Failure {
         Failure::new(Exit::Conflict, "PAIR_MISMATCH", error.to_string()).next(
@@ -207,6 +241,10 @@ fn of_execution(error: ExecuteError) -> Failure {
     let ExecuteError { finished, at, cause } = error;
     let stopped_by_request = matches!(cause, Cause::Stopped(_));
     let mut failure = match cause {
+        // A guard of the step said no, not the server.
+        Cause::Store(StoreError { said: Said { broken: Some(broken), .. }, .. }) => {
+            Failure::from(*broken)
+        }
         Cause::Store(error) => {
             let place = at.as_ref().and_then(|at| {
                 place(at, error.said.statement?, error.said.position.unwrap_or(0))
@@ -330,5 +368,53 @@ impl From<ConfigError> for Failure {
         let mut failure = Failure::of_problems(error.problems().to_vec());
         failure.code = code;
         failure
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::id::StoreName;
+
+    fn broken() -> Broken {
+        Broken {
+            name: "no user lost a role".to_owned(),
+            questions: vec!["SELECT count(*) FROM users".to_owned()],
+            expected: ">= 10".to_owned(),
+            found: "7".to_owned(),
+            sample: vec!["id = 7, role = NULL".to_owned()],
+        }
+    }
+
+    #[test]
+    fn a_broken_invariant_has_a_code_of_its_own() {
+        let failure = Failure::from(broken());
+        assert_eq!((failure.exit.code(), failure.code), (6, "INVARIANT_BROKEN"));
+        let message = "the invariant `no user lost a role` does not hold: expected >= 10, found 7";
+        assert_eq!(failure.message, message);
+        let details = [("asked", "SELECT count(*) FROM users"), ("row", "id = 7, role = NULL")];
+        assert_eq!(failure.details, details.map(|(word, text)| (word, text.to_owned())));
+        let next = failure.next.expect("there is something to do");
+        assert!(next.starts_with("cleanup was not run"), "{next}");
+        assert!(next.contains("mend the data"), "{next}");
+    }
+
+    #[test]
+    fn a_guard_that_refuses_a_step_is_a_broken_invariant() {
+        let error = StoreError::broken(StoreName::Postgres, "check the invariant", broken());
+        let error = ExecuteError { finished: Vec::new(), at: None, cause: error.into() };
+        assert_eq!(of_execution(error), Failure::from(broken()));
+    }
+
+    #[test]
+    fn a_program_that_fails_is_told_with_its_last_lines() {
+        let failure = Failure::from(ProgramError::Failed {
+            command: "node run.js".to_owned(),
+            how: "exit code 3".to_owned(),
+            last: vec!["boom".to_owned()],
+        });
+        assert_eq!((failure.exit, failure.code), (Exit::Failed, "PROGRAM_FAILED"));
+        assert_eq!(failure.message, "the program `node run.js` failed with exit code 3");
+        assert_eq!(failure.details, [("stderr", "boom".to_owned())]);
     }
 }
