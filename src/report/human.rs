@@ -347,4 +347,21 @@ mod tests {
             100 %  1,000,001 of about 1,000,000 keys, 400,112 rows  stands still: paused: lunch
         "#]].assert_eq(&text);
     }
+
+    #[test]
+    fn an_invariant_is_one_line_and_what_offends_stands_below() {
+        let look = Look { colour: false, terminal: false, width: 80 };
+        let human = Human::new(look, Volume::Normal);
+        let took = Duration::from_millis(12);
+        let rows = ["id = 7, role = NULL".to_owned(), "id = 8, role = NULL".to_owned()];
+        let good = human.invariant_lines("every user has a role", true, ["0", "0"], &[], took);
+        assert_eq!(good, ["  ok every user has a role: 0  12 ms"]);
+        let bad = human.invariant_lines("every user has a role", false, ["0", "2"], &rows, took);
+        let expected = [
+            "  broken every user has a role: expected 0, found 2  12 ms",
+            "      id = 7, role = NULL",
+            "      id = 8, role = NULL",
+        ];
+        assert_eq!(bad, expected);
+    }
 }

@@ -121,3 +121,31 @@ pub fn way(direction: Direction) -> &'static str {
 fn millis(took: std::time::Duration) -> u64 {
     u64::try_from(took.as_millis()).unwrap_or(u64::MAX)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::id::Version;
+    use std::time::Duration;
+
+    #[test]
+    fn an_invariant_that_was_checked_says_what_was_found() {
+        let checked = Notice::InvariantChecked {
+            version: Version(7),
+            name: "no user lost a role".to_owned(),
+            holds: false,
+            expected: "0".to_owned(),
+            found: "2".to_owned(),
+            sample: vec!["id = 7, role = NULL".to_owned()],
+            took: Duration::from_millis(12),
+        };
+        let text = notice(&checked, Timestamp(0)).expect("it has an object");
+        let seen: Value = serde_json::from_str(&text).expect("it is JSON");
+        let expected = json!({
+            "v": 1, "event": "invariant_checked", "at": "1970-01-01T00:00:00.000Z", "version": 7,
+            "name": "no user lost a role", "holds": false, "expected": "0", "found": "2",
+            "sample": ["id = 7, role = NULL"], "ms": 12,
+        });
+        assert_eq!(seen, expected);
+    }
+}
