@@ -1,9 +1,10 @@
 //! Acts: carries out what `core` decides, through the [`Store`] trait.
 //!
-//! Reading order: [`run`], [`lock`], [`execute`].
+//! Reading order: [`run`], [`lock`], [`execute`], [`backfill`].
 //!
 //! [`Store`]: crate::store::Store
 
+pub mod backfill;
 pub mod execute;
 pub mod invariant;
 pub mod lock;

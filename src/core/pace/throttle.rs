@@ -196,6 +196,11 @@ impl Throttle {
         }
     }
 
+    /// What the probes are asked against; `None`: they are not asked.
+    pub fn limits(&self) -> Option<Limits> {
+        self.settings.throttled.then_some(self.settings.limits)
+    }
+
     /// Takes what the probes of one store say.
     pub fn read(&mut self, now: Duration, store: StoreName, readings: &[Reading]) {
         for reading in readings {
