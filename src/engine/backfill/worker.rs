@@ -34,7 +34,8 @@ pub(super) async fn work<S: Backfills, O: Backfills>(
     board: &Board<'_>,
     watch: &Watch<S, O>,
 ) -> Result<(), StoreError> {
-    let mut worker = Worker { session, board, watch, kept: Instant::now() };
+    let now = Instant::now();
+    let mut worker = Worker { session, board, watch, kept: now, not_before: now };
     let done = worker.shards().await;
     if done.is_err() {
         board.halt();
@@ -48,6 +49,8 @@ struct Worker<'a, 'b, S, O> {
     watch: &'a Watch<S, O>,
     /// When it last said that it works at its shard.
     kept: Instant,
+    /// Its next batch, of whatever shard, is not begun before.
+    not_before: Instant,
 }
 
 /// Whether a shard is still this worker's.
@@ -124,10 +127,16 @@ impl<S: Backfills, O: Backfills> Worker<'_, '_, S, O> {
         let job = self.board.job;
         let mut in_the_way = 0;
         while !shard.done && !self.board.is_over() {
+            if Instant::now() < self.not_before {
+                if let Held::No = self.rest(shard, self.not_before).await? {
+                    return Ok(Held::No);
+                }
+                continue;
+            }
             self.watch.steer(self.board).await?;
             let pace = self.board.pace(After::Nothing);
             if pace.stopped.is_some() {
-                if let Held::No = self.rest(shard, LOOK_EVERY).await? {
+                if let Held::No = self.rest(shard, Instant::now() + LOOK_EVERY).await? {
                     return Ok(Held::No);
                 }
                 continue;
@@ -144,11 +153,7 @@ impl<S: Backfills, O: Backfills> Worker<'_, '_, S, O> {
                     let (passed, rows, took) = (batch.passed, batch.rows, began.elapsed());
                     let ran = Ran { asked, passed, rows, took };
                     let pace = self.board.pace(After::Batch(ran));
-                    if !shard.done
-                        && let Held::No = self.rest(shard, pace.wait).await?
-                    {
-                        return Ok(Held::No);
-                    }
+                    self.not_before = Instant::now() + pace.wait;
                 }
                 Ok(None) => {
                     if let Held::No = self.look_again(shard).await? {
@@ -200,8 +205,7 @@ impl<S: Backfills, O: Backfills> Worker<'_, '_, S, O> {
     }
 
     /// Waits, and says now and then that the shard is still ours.
-    async fn rest(&mut self, shard: &Shard, time: Duration) -> Result<Held, StoreError> {
-        let until = Instant::now() + time;
+    async fn rest(&mut self, shard: &Shard, until: Instant) -> Result<Held, StoreError> {
         loop {
             if self.kept.elapsed() >= KEEP_EVERY
                 && let Held::No = self.keep(shard).await?
