@@ -1,6 +1,7 @@
 //! The command line, as clap reads it. Every flag is a promise of docs/cli.md.
 
 use crate::core::id::StoreName;
+use crate::core::pace::SPEED;
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -187,6 +188,7 @@ impl From<OneStore> for StoreName {
 
 /// `up`.
 #[derive(Args, Clone, Debug, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
 pub struct Up {
     /// Up to and including this version
     #[arg(long, value_name = "VERSION")]
@@ -200,6 +202,12 @@ pub struct Up {
     /// The release that this belongs to
     #[arg(long, value_name = "NAME")]
     pub release: Option<String>,
+    /// Backfills as fast as they go: no probes, no pauses, batches of 5,000 rows
+    #[arg(long)]
+    pub unthrottled: bool,
+    /// Help with the backfills of a run that is at work, instead of waiting for it
+    #[arg(long)]
+    pub join: bool,
     /// Stop between two steps after this long
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     pub timeout: Option<Duration>,
@@ -226,6 +234,35 @@ pub struct Down {
     /// What a release applied
     #[arg(long, value_name = "NAME", group = "far")]
     pub release: Option<String>,
+}
+
+/// `backfill`.
+#[derive(Args, Clone, Debug)]
+pub struct Backfill {
+    /// What to do.
+    #[command(subcommand)]
+    pub what: Steering,
+}
+
+/// What to do with running backfills, wherever they run.
+#[derive(Clone, Debug, PartialEq, Subcommand)]
+pub enum Steering {
+    /// Show how far they are
+    Status,
+    /// Let them stand still after the batch that is under way
+    Pause {
+        /// Why; shown by whatever waits, and kept in the audit log
+        #[arg(long, value_name = "TEXT")]
+        reason: Option<String>,
+    },
+    /// Let them go on
+    Resume,
+    /// Let them run at a part of the pace that they would have
+    Speed {
+        /// 0.5 is half, 1 is all of it
+        #[arg(value_name = "F", value_parser = speed)]
+        factor: f64,
+    },
 }
 
 /// `plan`.
@@ -310,6 +347,11 @@ pub enum With {
     Programs,
     /// Containers
     Docker,
+}
+
+fn speed(text: &str) -> Result<f64, String> {
+    let factor = text.parse().ok().filter(|factor| SPEED.contains(factor));
+    factor.ok_or_else(|| format!("write a number from {} to {}", SPEED.start(), SPEED.end()))
 }
 
 fn duration(text: &str) -> Result<Duration, String> {

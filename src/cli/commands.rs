@@ -1,5 +1,6 @@
 //! One file per command.
 
+pub mod backfill;
 pub mod cleanup;
 pub mod doctor;
 pub mod down;

@@ -7,7 +7,7 @@
 mod throttle;
 mod window;
 
-pub use throttle::{After, Pace, Ran, Settings, Throttle};
+pub use throttle::{After, Pace, Ran, SPEED, Settings, Throttle};
 pub use window::{Window, minute};
 
 use std::time::Duration;

@@ -33,6 +33,7 @@ fn backfill(pace: Pace) -> Backfill {
         work: Work::Update { table, set: "n = n + 1".to_owned(), condition: None, key: Vec::new() },
         pace,
         max_bad: 0,
+        timeouts: Timeouts::default(),
     }
 }
 

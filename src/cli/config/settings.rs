@@ -2,7 +2,7 @@
 
 use super::secret::SecretUrl;
 pub use crate::core::pace::Window;
-use crate::core::pace::minute;
+use crate::core::pace::{self, Limits, minute};
 use crate::store::postgres::SslMode;
 use std::collections::BTreeMap;
 use std::fmt;
@@ -88,6 +88,26 @@ pub struct ThrottleSettings {
     pub max_commit_latency: Duration,
     /// Limit of the probe; `None`: not watched.
     pub max_active_backends: Option<u64>,
+}
+
+impl ThrottleSettings {
+    /// As the throttle takes them.
+    pub fn pace(&self) -> pace::Settings {
+        pace::Settings {
+            throttled: self.enabled,
+            batch: None,
+            batch_time: self.batch_time,
+            pause: self.pause,
+            nice: self.nice,
+            rate: self.rate,
+            window: self.window,
+            limits: Limits {
+                replication_lag: self.max_replication_lag,
+                commit_latency: self.max_commit_latency,
+                active_backends: self.max_active_backends,
+            },
+        }
+    }
 }
 
 /// Whose clock a window means.

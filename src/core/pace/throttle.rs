@@ -5,6 +5,7 @@ use super::{AtLimit, Level, Limits, Reading, Steering, Window};
 use crate::core::id::StoreName;
 use crate::core::parse::manifest;
 use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 /// The first batch, while nothing is known.
@@ -53,13 +54,13 @@ const BETWEEN_LOOKS: Duration = Duration::from_millis(900);
 const SPEED_MIN: f64 = 1.0 / 32.0;
 
 /// What people may ask for, in times the speed.
-const ASKED: (f64, f64) = (0.01, 100.0);
+pub const SPEED: RangeInclusive<f64> = 0.01..=100.0;
 
 /// Nobody knows how a server is that has said nothing for so long.
 const SILENT_AFTER: Duration = Duration::from_secs(15);
 
 /// Whatever the speed, the next batch comes after this.
-const WAIT_MAX: Duration = Duration::from_secs(60);
+const WAIT_MAX: Duration = Duration::from_mins(1);
 
 /// How fast a backfill may go: `[throttle]`, and what it says for itself.
 #[derive(Clone, Debug, PartialEq)]
@@ -317,10 +318,9 @@ impl Throttle {
     }
 
     fn asked(&self) -> f64 {
-        let (least, most) = ASKED;
         match self.steering.speed {
             speed if speed.is_nan() => 1.0,
-            speed => speed.clamp(least, most),
+            speed => speed.clamp(*SPEED.start(), *SPEED.end()),
         }
     }
 
@@ -341,7 +341,7 @@ impl Throttle {
             let heard = probe.heard.filter(|_| probe.at_limit == AtLimit::Stop)?;
             if now >= heard + SILENT_AFTER {
                 let why = probe.off.as_deref().unwrap_or("no answer");
-                let seconds = (now - heard).as_secs();
+                let seconds = now.saturating_sub(heard).as_secs();
                 return Some(format!(
                     "{} has not told its {name} for {seconds} s: {why}",
                     store.title()
@@ -457,7 +457,7 @@ mod tests {
     /// after 15s                 time goes by
     /// ```
     /// Out comes the pace after each line that is not `set`, `at` or `after`.
-    fn check(script: &str, expected: Expect) {
+    fn check(script: &str, expected: &Expect) {
         let mut settings = settings();
         let mut lines = script.lines().map(str::trim).filter(|line| !line.is_empty()).peekable();
         while let Some(line) = lines.next_if(|line| line.starts_with("set ")) {
@@ -543,7 +543,7 @@ mod tests {
     fn batches_grow_by_half_until_they_take_their_time() {
         check(
             "ran 10ms\n ran 15ms\n ran 20ms\n ran 30ms\n ran 45ms\n ran 90ms\n ran 120ms\n ran 110ms",
-            expect![[r#"
+            &expect![[r#"
                 begin              1000
                 ran 10ms           1500
                 ran 15ms           2250
@@ -561,7 +561,7 @@ mod tests {
     fn a_stall_leaves_a_quarter_and_what_is_in_the_way_half() {
         check(
             "ran 500ms\n ran 25ms\n passing\n passing\n ran 10ms\n ran 10ms",
-            expect![[r#"
+            &expect![[r#"
             begin              1000
             ran 500ms          250
             ran 25ms           375
@@ -577,7 +577,7 @@ mod tests {
     fn one_row_is_the_least_and_grows_again() {
         check(
             "ran 90s\n ran 90s\n ran 90s\n ran 90s\n ran 90s\n ran 90s\n passing\n ran 1ms\n ran 1ms\n ran 1ms",
-            expect![[r#"
+            &expect![[r#"
             begin              1000
             ran 90s            250
             ran 90s            62
@@ -597,7 +597,7 @@ mod tests {
     fn nothing_is_learnt_from_an_empty_range_or_an_end() {
         check(
             "ran 1ms empty\n ran 1ms empty\n ran 1ms of 10\n ran 1ms of 0",
-            expect![[r#"
+            &expect![[r#"
             begin              1000
             ran 1ms empty      1000
             ran 1ms empty      1000
@@ -611,7 +611,7 @@ mod tests {
     fn a_fixed_batch_shrinks_only_for_others() {
         check(
             "set batch=400\n ran 1ms\n ran 2s\n passing\n passing\n ran 1ms\n ran 1ms\n ran 1ms\n ran 1ms",
-            expect![[r#"
+            &expect![[r#"
                 begin              400
                 ran 1ms            400
                 ran 2s             400
@@ -629,14 +629,14 @@ mod tests {
     fn pauses_add_up_and_a_rate_outlasts_them() {
         check(
             "set batch=100 pause=20ms nice=1.5\n ran 100ms",
-            expect![[r#"
+            &expect![[r#"
             begin              100
             ran 100ms          100, wait 170ms
         "#]],
         );
         check(
             "set batch=100 pause=20ms rate=200\n ran 100ms\n ran 700ms",
-            expect![[r#"
+            &expect![[r#"
             begin              100
             ran 100ms          100, wait 400ms
             ran 700ms          100, wait 200ms
@@ -644,7 +644,7 @@ mod tests {
         );
         check(
             "set rate=200\n ran 100ms\n after 900ms\n ran 100ms",
-            expect![[r#"
+            &expect![[r#"
             begin              200
             ran 100ms          200, wait 900ms
             ran 100ms          200, wait 900ms
@@ -657,7 +657,7 @@ mod tests {
         // Two batches that ran at one time, of two workers.
         check(
             "set batch=100 rate=100\n ran 100ms\n ran 0ms\n after 2s\n ran 0ms",
-            expect![[r#"
+            &expect![[r#"
             begin              100
             ran 100ms          100, wait 900ms
             ran 0ms            100, wait 1900ms
@@ -670,7 +670,7 @@ mod tests {
     fn a_speed_is_a_part_of_the_time() {
         check(
             "set batch=100\n speed 0.5\n ran 100ms\n speed 2\n ran 100ms\n speed 0\n ran 100ms",
-            expect![[r#"
+            &expect![[r#"
                 begin              100
                 speed 0.5          100, slow: speed 0.5 was asked for
                 ran 100ms          100, wait 100ms, slow: speed 0.5 was asked for
@@ -682,7 +682,7 @@ mod tests {
         );
         check(
             "set batch=100 pause=100ms rate=100\n speed 2\n ran 100ms\n",
-            expect![[r#"
+            &expect![[r#"
             begin              100
             speed 2            100
             ran 100ms          100, wait 400ms
@@ -696,7 +696,7 @@ mod tests {
             "load 0.5\n after 1s\n load 0.71\n after 1s\n load 0.95\n ran 100ms\n after 1s\n load 1.0\n ran 100ms
              after 1s\n load 0.6\n after 14s\n load 0.3\n after 1s\n load 0.3\n after 1s\n load 0.3
              after 15s\n load 0.3\n after 15s\n load 0.3",
-            expect![[r#"
+            &expect![[r#"
                 begin              1000
                 load 0.5           1000
                 load 0.71          1000, slow: active backends at 0.71
@@ -718,7 +718,7 @@ mod tests {
     fn a_stopping_probe_stops_until_it_is_at_80_percent() {
         check(
             "lag 0.9\n after 1s\n lag 1.0\n after 1s\n lag 0.9\n after 1s\n lag 0.8\n after 1s\n lag 0.9",
-            expect![[r#"
+            &expect![[r#"
                 begin              1000
                 lag 0.9            1000, slow: replication lag at 0.9
                 lag 1.0            1000, stopped: Postgres: replication lag at 1, slow: replication lag at 1
@@ -733,7 +733,7 @@ mod tests {
     fn a_stopping_probe_that_goes_silent_stops_after_15_seconds() {
         check(
             "lag 0.1\n after 14s\n lag off\n after 1s\n lag off\n after 20s\n lag 0.2\n after 15s\n resume",
-            expect![[r#"
+            &expect![[r#"
                 begin              1000
                 lag 0.1            1000
                 lag off            1000
@@ -744,7 +744,7 @@ mod tests {
         );
         check(
             "lag off\n load 0.1\n after 1m\n lag off\n load off\n",
-            expect![[r#"
+            &expect![[r#"
             begin              1000
             lag off            1000
             load 0.1           1000
@@ -758,7 +758,7 @@ mod tests {
     fn people_and_the_clock_stop_it() {
         check(
             "set window=22:00-06:00\n ran 100ms\n at 12:00\n ran 100ms\n pause lunch\n at 23:00\n ran 1ms\n resume",
-            expect![[r#"
+            &expect![[r#"
                 begin              1000
                 ran 100ms          1000
                 ran 100ms          1000, stopped: outside of its window 22:00-06:00
@@ -774,7 +774,7 @@ mod tests {
         check(
             "set unthrottled pause=1s nice=3 rate=1 window=22:00-06:00\n at 12:00\n ran 3s\n lag 7\n ran 1ms\n passing
              ran 1ms\n pause stop\n resume\n speed 0.5\n ran 10ms",
-            expect![[r#"
+            &expect![[r#"
                 begin              5000
                 ran 3s             5000
                 lag 7              5000
