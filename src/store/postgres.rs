@@ -5,12 +5,16 @@
 //! script set; nothing is prepared under a name, so a pooler in transaction mode
 //! may stand in between.
 
+mod backfill;
 mod connect;
 mod doctor;
 mod history;
 mod invariant;
+mod key;
 mod lease;
+mod pace;
 mod step;
+mod survey;
 
 pub use connect::{ConnectError, Postgres, PostgresConfig, SslMode, TlsDefaults};
 pub use lease::PostgresHeart;

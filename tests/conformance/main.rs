@@ -13,6 +13,8 @@ mod promises;
 
 mod postgres;
 
+mod postgres_backfill;
+
 mod mongo;
 
 mod standalone;

@@ -15,58 +15,58 @@ use tokio_postgres::{Client, NoTls};
 
 /// A database in the Postgres of this process.
 pub struct Server {
-    database: Database,
+    pub database: Database,
     /// A stranger's session.
     sql: Client,
 }
 
-async fn connect(url: &str) -> Client {
+pub async fn connect(url: &str) -> Client {
     let (client, connection) = tokio_postgres::connect(url, NoTls).await.unwrap();
     tokio::spawn(connection);
     client
 }
 
 /// The one step of a script.
-fn step(script: &str) -> PgStep {
+pub fn step(script: &str) -> PgStep {
     let pieces = cut(read(script).unwrap(), Transaction::On);
     let [piece] = <[_; 1]>::try_from(pieces).expect("one step");
     PgStep { statements: piece.statements, ..PgStep::default() }
 }
 
 impl Server {
-    async fn run(&self, sql: &str) {
+    pub async fn run(&self, sql: &str) {
         self.sql.batch_execute(sql).await.unwrap_or_else(|error| panic!("{sql}: {error:?}"));
     }
 
     /// The first column, as texts.
-    async fn texts(&self, sql: &str) -> Vec<String> {
+    pub async fn texts(&self, sql: &str) -> Vec<String> {
         let rows = self.sql.query(sql, &[]).await.unwrap_or_else(|error| panic!("{error:?}"));
         rows.iter().map(|row| row.get(0)).collect()
     }
 
-    async fn yes(&self, sql: &str) -> bool {
+    pub async fn yes(&self, sql: &str) -> bool {
         self.sql.query_one(sql, &[]).await.unwrap().get(0)
     }
 
-    async fn open_at(&self, address: &str, run_id: &str) -> Postgres {
+    pub async fn open_at(&self, address: &str, run_id: &str) -> Postgres {
         let url = format!("postgres://postgres@{address}/{}?sslmode=disable", self.database.name);
         Postgres::connect(PostgresConfig::parse(&url).unwrap(), run_id).await.unwrap()
     }
 
-    fn address(&self) -> &str {
+    pub fn address(&self) -> &str {
         let (_, rest) = self.database.postgres_url.rsplit_once('@').unwrap();
         rest.split('/').next().unwrap()
     }
 
     /// Sessions of a run.
-    async fn sessions(&self, run_id: &str) -> i64 {
+    pub async fn sessions(&self, run_id: &str) -> i64 {
         let sql = "SELECT count(*) FROM pg_stat_activity WHERE application_name = $1 \
                    AND datname = current_database()";
         self.sql.query_one(sql, &[&format!("lockstep/{run_id}")]).await.unwrap().get(0)
     }
 
     /// Waits until a session of a run is in a state.
-    async fn wait_for(&self, run_id: &str, condition: &str) {
+    pub async fn wait_for(&self, run_id: &str, condition: &str) {
         until(condition, async || {
             self.yes(&format!(
                 "SELECT EXISTS (SELECT 1 FROM pg_stat_activity \

@@ -25,7 +25,7 @@ pub async fn founding_creates_the_documented_tables_and_nothing_else<S: Subject>
     let mut store = leased(&world, "a").await;
     store.append(&[record(1, Event::Started), row(1)]).await.unwrap();
     let documented = [
-        ("migration_control", "pair fence holder expires_at paused reason"),
+        ("migration_control", "pair fence holder expires_at paused reason speed"),
         (
             "migration_history",
             "version rank migration_name description checksum status executed_at finished_at \

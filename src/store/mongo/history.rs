@@ -208,6 +208,7 @@ pub(super) async fn found(store: &mut Mongo, pair: &str) -> Result<String, Store
     reach("the pair in MongoDB");
     let first = doc! { "$setOnInsert": {
         "pair": pair, "fence": 0_i64, "holder": null, "expires_at": null, "paused": false, "reason": null,
+        "speed": 1.0,
     } };
     match control.update_one(doc! { "_id": 1 }, first).upsert(true).await {
         Ok(_) => {}

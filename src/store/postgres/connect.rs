@@ -1,6 +1,8 @@
 //! Connecting, as libpq would: `sslmode` in all its shades, `sslrootcert`,
 //! client certificates. The driver itself knows three modes and no files.
 
+use super::backfill::Routes;
+use super::pace::LogMarks;
 use crate::core::id::StoreName;
 use crate::core::server::PostgresServer;
 use crate::store::{CONNECT, Fate, Obstruction, StoreError};
@@ -419,6 +421,10 @@ pub struct Postgres {
     pub(super) finished: Option<String>,
     /// What the step that failed last was seen to wait for.
     pub(super) waited_for: Option<Obstruction>,
+    /// How this session's backfills go through their tables.
+    pub(super) routes: Routes,
+    /// How far the server's log was, and when: by it the lag of standbys is told.
+    pub(super) log_marks: LogMarks,
 }
 
 impl fmt::Debug for Postgres {
@@ -443,6 +449,8 @@ impl Postgres {
             open: false,
             finished: None,
             waited_for: None,
+            routes: Routes::default(),
+            log_marks: LogMarks::default(),
         })
     }
 

@@ -40,7 +40,8 @@ CREATE TABLE IF NOT EXISTS {s}.migration_control (
     holder jsonb,
     expires_at timestamptz,
     paused boolean NOT NULL DEFAULT false,
-    reason text
+    reason text,
+    speed double precision NOT NULL DEFAULT 1
 );
 CREATE TABLE IF NOT EXISTS {s}.migration_steps (
     version bigint NOT NULL,
@@ -105,7 +106,8 @@ pub(super) async fn read(store: &mut Postgres) -> Result<Snapshot, StoreError> {
             store.table("migration_control")
         ),
         format!(
-            "SELECT version, step, attempt, event, rank, checksum, migration_checksum FROM {}",
+            "SELECT version, step, attempt, event, rank, checksum, migration_checksum FROM {} \
+             WHERE pg_catalog.strpos(step, '#') = 0",
             store.table("migration_steps")
         ),
         format!(
@@ -154,7 +156,7 @@ pub(super) async fn read(store: &mut Postgres) -> Result<Snapshot, StoreError> {
 }
 
 /// `None` when the table is not there: this engine was never here.
-fn unless_undefined(
+pub(super) fn unless_undefined(
     rows: Result<Vec<SqlRow>, tokio_postgres::Error>,
 ) -> Result<Option<Vec<SqlRow>>, StoreError> {
     match rows {
@@ -478,7 +480,7 @@ pub(super) async fn write(store: &Postgres, entries: &[Entry]) -> Result<(), Sto
     }
 }
 
-fn number(version: Version) -> i64 {
+pub(super) fn number(version: Version) -> i64 {
     i64::try_from(version.0).expect("a version has 18 digits at most")
 }
 
@@ -557,7 +559,7 @@ impl Postgres {
         let sql = format!(
             "SELECT version, step, attempt, event, rank, checksum, migration_checksum, run_id, \
              round(extract(epoch FROM recorded_at) * 1000)::bigint FROM {} \
-             WHERE version = $1 ORDER BY recorded_at, attempt",
+             WHERE version = $1 AND pg_catalog.strpos(step, '#') = 0 ORDER BY recorded_at, attempt",
             self.table("migration_steps")
         );
         let version = number(version);

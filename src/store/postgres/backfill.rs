@@ -1,0 +1,694 @@
+//! Backfills in Postgres.
+//!
+//! A batch is one transaction: the bound is found, the rows up to it are
+//! rewritten, the cursor is moved, and the fence is looked at last. The row of
+//! the cursor is locked all the while, so nobody takes a shard in the middle of
+//! a batch of it.
+
+use super::history::{OWN_TIMEOUTS, number, settle_transaction, unless_undefined, write};
+use super::key::{Range, TableKey, find_table, key_of};
+use super::step::{clean, limits};
+use super::{Postgres, failed, pace, quote, survey};
+use crate::core::backfill::{Batch, Key, Shard, Survey};
+use crate::core::history::Entry;
+use crate::core::id::{StepId, StoreName};
+use crate::core::pace::{Limits, Reading, Steer, Steering};
+use crate::core::parse::manifest::Work;
+use crate::core::step::Timeouts;
+use crate::failpoint::around;
+use crate::store::backfill::{Backfills, Job};
+use crate::store::{Fate, Run, StoreError, lease_term};
+use futures_util::future::{join, join3};
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio_postgres::Row;
+use tokio_postgres::types::{ToSql, Type};
+
+/// An application's row that is locked is waited for no longer than this.
+const LOCK_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// Nor may a statement of a batch take longer.
+const STATEMENT_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Keys leave the server as texts that it reads back as the same values, whatever
+/// the session is set to.
+const EXACT_TEXTS: [(&str, &str); 5] = [
+    ("datestyle", "'ISO'"),
+    ("timezone", "'UTC'"),
+    ("extra_float_digits", "1"),
+    ("bytea_output", "'hex'"),
+    ("intervalstyle", "'postgres'"),
+];
+
+/// The bound is found along the index, whatever the statistics say.
+const ALONG_THE_INDEX: [(&str, &str); 3] =
+    [("enable_seqscan", "off"), ("enable_bitmapscan", "off"), ("jit", "off")];
+
+/// Where the key range stands in a statement.
+const RANGE: &str = "{batch}";
+
+const BATCH: &str = "rewrite a batch";
+const BEGIN: &str = "begin the backfill";
+const CURSORS: &str = "read how far the backfill is";
+const CLAIM: &str = "take a shard of the backfill";
+const KEEP: &str = "keep a shard of the backfill";
+const YIELD: &str = "give a shard of the backfill back";
+const STEER: &str = "steer the backfills";
+
+/// How backfills go through their tables, by step and table: asked once.
+pub(super) type Routes = BTreeMap<(StepId, String), Arc<Route>>;
+
+/// How a backfill goes through one table.
+#[derive(Debug)]
+pub(super) struct Route {
+    key: TableKey,
+    /// The name of the table itself, which a partition's is not.
+    name: String,
+}
+
+impl Backfills for Postgres {
+    async fn another(&mut self) -> Result<Postgres, StoreError> {
+        let mut another = Postgres::connect(self.config.clone(), &self.run_id).await?;
+        another.fence = self.fence;
+        Ok(another)
+    }
+
+    async fn survey(
+        &mut self,
+        job: Job<'_>,
+        shards: usize,
+        past: &[Shard],
+    ) -> Result<Survey, StoreError> {
+        survey::survey(self, job, shards, past).await
+    }
+
+    async fn begin(
+        &mut self,
+        job: Job<'_>,
+        shards: &[Shard],
+        entries: &[Entry],
+    ) -> Result<(), StoreError> {
+        around(begin(self, job, shards, entries), "begin in Postgres").await
+    }
+
+    async fn shards(&mut self, job: Job<'_>) -> Result<Vec<Shard>, StoreError> {
+        shards(self, job).await
+    }
+
+    async fn claim(&mut self, job: Job<'_>) -> Result<Option<Shard>, StoreError> {
+        around(claim(self, job), "claim in Postgres").await
+    }
+
+    async fn keep(&mut self, job: Job<'_>, shard: &Shard) -> Result<bool, StoreError> {
+        let set = "recorded_at = pg_catalog.clock_timestamp()";
+        touch(self, job, shard, set, KEEP).await
+    }
+
+    async fn yield_shard(&mut self, job: Job<'_>, shard: &Shard) -> Result<(), StoreError> {
+        let set = "cursor = cursor || '{\"claimed\": false}'::jsonb, \
+                   recorded_at = pg_catalog.clock_timestamp()";
+        around(touch(self, job, shard, set, YIELD), "yield in Postgres").await.map(drop)
+    }
+
+    async fn batch(
+        &mut self,
+        job: Job<'_>,
+        shard: &Shard,
+        rows: u64,
+    ) -> Result<Option<Batch>, StoreError> {
+        around(batch(self, job, shard, rows), "batch in Postgres").await
+    }
+
+    async fn steering(&mut self) -> Result<Steering, StoreError> {
+        steering(self).await
+    }
+
+    async fn steer(&mut self, steer: &Steer, by: &Run) -> Result<(), StoreError> {
+        around(steer_all(self, steer, by), "steer in Postgres").await
+    }
+
+    async fn probe(&mut self, limits: &Limits) -> Vec<Reading> {
+        pace::probe(self, limits).await
+    }
+}
+
+/// Settings, each to its value.
+fn set_local(settings: &[(&str, &str)]) -> String {
+    let set: Vec<String> =
+        settings.iter().map(|(name, value)| format!("SET LOCAL {name} = {value}")).collect();
+    set.join("; ")
+}
+
+/// Begins a transaction of a backfill, in which keys are read.
+pub(super) fn begin_reading(store: &Postgres, job: Job<'_>) -> String {
+    let timeouts = Timeouts {
+        lock: Some(job.timeouts.lock.unwrap_or(LOCK_TIMEOUT)),
+        statement: Some(job.timeouts.statement.unwrap_or(STATEMENT_TIMEOUT)),
+    };
+    format!(
+        "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; {}; {}; {}",
+        limits(store, timeouts, "SET LOCAL"),
+        set_local(&EXACT_TEXTS),
+        set_local(&ALONG_THE_INDEX)
+    )
+}
+
+/// From here on it is as it would be in a script, but for the mark by which
+/// triggers know a backfill.
+pub(super) fn begin_writing() -> String {
+    let back: Vec<String> = EXACT_TEXTS
+        .iter()
+        .chain(&ALONG_THE_INDEX)
+        .map(|(name, _)| format!("SET LOCAL {name} TO DEFAULT"))
+        .collect();
+    format!("{}; SET LOCAL lockstep.backfill = 'on'", back.join("; "))
+}
+
+/// The statement of a batch. `name` is that of the table in `table`: conditions
+/// that somebody wrote for the whole table hold for a partition too.
+pub(super) fn statement(
+    work: &Work,
+    table: &str,
+    name: &str,
+    key: &TableKey,
+    after: Option<&[String]>,
+    upto: &[String],
+) -> Result<(String, Range), StoreError> {
+    match work {
+        Work::Update { table: whole, set, condition, .. } => {
+            let alias = quote(&whole.name);
+            let range = key.range(&format!("{alias}."), after, Some(upto));
+            let called = if whole.name == name { String::new() } else { format!(" AS {alias}") };
+            let condition = match condition {
+                Some(condition) => format!(" AND (\n{condition}\n)"),
+                None => String::new(),
+            };
+            // Either may end with a comment.
+            let sql =
+                format!("UPDATE ONLY {table}{called} SET\n{set}\nWHERE ({}){condition}", range.sql);
+            Ok((sql, range))
+        }
+        Work::Sql { sql, .. } => {
+            let range = key.range("", after, Some(upto));
+            Ok((sql.replace(RANGE, &format!("({})", range.sql)), range))
+        }
+        Work::Documents { .. } | Work::CopyToMongo { .. } | Work::CopyToPostgres { .. } => {
+            Err(not_here(BATCH))
+        }
+    }
+}
+
+/// What is not done here.
+pub(super) fn not_here(doing: &'static str) -> StoreError {
+    let message = "only `postgres` backfills can be carried out here; copies are not supported yet";
+    StoreError::new(StoreName::Postgres, doing, Fate::Refused, message)
+}
+
+/// The columns that somebody chose as the key.
+pub(super) fn wanted(work: &Work) -> &[String] {
+    match work {
+        Work::Update { key, .. } | Work::Sql { key, .. } | Work::CopyToPostgres { key, .. } => key,
+        Work::Documents { .. } | Work::CopyToMongo { .. } => &[],
+    }
+}
+
+/// The row in which a shard's cursor is kept: version, step, attempt.
+fn place(job: Job<'_>, shard: &Shard) -> (i64, String, i32) {
+    let name = &job.record.step.name;
+    let step = match shard.index {
+        1 => name.to_string(),
+        index => format!("{name}#{index}"),
+    };
+    (number(job.record.step.version), step, attempt(job))
+}
+
+fn attempt(job: Job<'_>) -> i32 {
+    i32::try_from(job.record.attempt).unwrap_or(i32::MAX)
+}
+
+/// How a shard's table is gone through: along the key that is recorded with the
+/// shard, whatever indexes were made since; what is not recorded yet goes along the
+/// key that the job wants.
+async fn route(
+    store: &mut Postgres,
+    job: Job<'_>,
+    table: &str,
+    recorded: Option<&Shard>,
+) -> Result<Arc<Route>, StoreError> {
+    let id = (job.record.step.clone(), table.to_owned());
+    if let Some(route) = store.routes.get(&id) {
+        return Ok(route.clone());
+    }
+    let mut columns = wanted(job.work).to_vec();
+    if let Some(shard) = recorded {
+        let sql = format!(
+            "SELECT (cursor -> 'key')::text FROM {} \
+             WHERE version = $1 AND step = $2 AND attempt = $3 AND event = 'progress'",
+            store.table("migration_steps")
+        );
+        let (version, step, attempt) = place(job, shard);
+        let params: [(&(dyn ToSql + Sync), Type); 3] =
+            [(&version, Type::INT8), (&step, Type::TEXT), (&attempt, Type::INT4)];
+        let rows = store.client.query_typed(&sql, &params).await;
+        let rows = rows.map_err(|error| failed(BATCH, &error))?;
+        let key = rows.first().and_then(|row| row.get::<_, Option<&str>>(0));
+        columns = key.and_then(|key| serde_json::from_str(key).ok()).unwrap_or(columns);
+    }
+    let Some(found) = find_table(store, table).await? else {
+        let gone = format!("{table} is gone, and with it the rows that were still to be rewritten");
+        return Err(StoreError::new(StoreName::Postgres, BATCH, Fate::Refused, gone));
+    };
+    let key = key_of(store, &found, &columns).await?;
+    let route = Arc::new(Route { key, name: found.name });
+    store.routes.insert(id, route.clone());
+    Ok(route)
+}
+
+/// What is recorded of a shard, beside its rows.
+fn cursor(shard: &Shard, key: &[String]) -> Value {
+    let mut cursor = json!(shard);
+    cursor["key"] = json!(key);
+    cursor
+}
+
+async fn begin(
+    store: &mut Postgres,
+    job: Job<'_>,
+    shards: &[Shard],
+    entries: &[Entry],
+) -> Result<(), StoreError> {
+    clean(store).await?;
+    let mut rows = Vec::new();
+    for shard in shards {
+        let key = route(store, job, &shard.table, None).await?.key.names();
+        let (_, step, _) = place(job, shard);
+        rows.push(json!({ "step": step, "cursor": cursor(shard, &key) }));
+    }
+    let rows = Value::from(rows).to_string();
+    let insert = format!(
+        "INSERT INTO {} (version, step, attempt, event, rank, checksum, migration_checksum, \
+         cursor, rows, fence, run_id) \
+         SELECT $2, step, $3, 'progress', $4, $5, $6, cursor, 0, $7, $8 \
+         FROM pg_catalog.json_to_recordset($1::text::json) AS r (step text, cursor jsonb) \
+         ON CONFLICT (version, step, attempt, event) DO NOTHING",
+        store.table("migration_steps")
+    );
+    let record = job.record;
+    let (version, attempt) = (number(record.step.version), attempt(job));
+    let rank = i32::try_from(record.rank).unwrap_or(i32::MAX);
+    let (checksum, folder) = (record.checksum.to_string(), record.migration_checksum.to_string());
+    let begin = format!("BEGIN; {OWN_TIMEOUTS}");
+    store.open = true;
+    store.client.batch_execute(&begin).await.map_err(|error| failed(BEGIN, &error))?;
+    let written = async {
+        let params: [(&(dyn ToSql + Sync), Type); 8] = [
+            (&rows, Type::TEXT),
+            (&version, Type::INT8),
+            (&attempt, Type::INT4),
+            (&rank, Type::INT4),
+            (&checksum, Type::TEXT),
+            (&folder, Type::TEXT),
+            (&store.fence, Type::INT8),
+            (&store.run_id, Type::TEXT),
+        ];
+        let inserted = store.client.execute_typed(&insert, &params).await;
+        inserted.map_err(|error| failed(BEGIN, &error))?;
+        write(store, entries).await
+    }
+    .await;
+    settle_transaction(store, written, BEGIN).await
+}
+
+/// The rows of all shards of a job: `$1` is the version, `$2` the attempt, `$3` the
+/// step.
+const OF_JOB: &str = "version = $1 AND attempt = $2 AND event = 'progress' \
+                      AND pg_catalog.split_part(step, '#', 1) = $3";
+
+async fn shards(store: &mut Postgres, job: Job<'_>) -> Result<Vec<Shard>, StoreError> {
+    let sql = format!(
+        "SELECT step, cursor::text, rows FROM {} WHERE {OF_JOB}",
+        store.table("migration_steps")
+    );
+    let name = job.record.step.name.to_string();
+    let (version, attempt) = (number(job.record.step.version), attempt(job));
+    let client = store.session().await?;
+    let params: [(&(dyn ToSql + Sync), Type); 3] =
+        [(&version, Type::INT8), (&attempt, Type::INT4), (&name, Type::TEXT)];
+    let rows = unless_undefined(client.query_typed(&sql, &params).await)?.unwrap_or_default();
+    let mut shards = rows.iter().map(shard_of).collect::<Result<Vec<_>, _>>()?;
+    shards.sort_by_key(|shard| shard.index);
+    Ok(shards)
+}
+
+/// Reads step, cursor and rows.
+fn shard_of(row: &Row) -> Result<Shard, StoreError> {
+    let (step, rows): (&str, Option<i64>) = (row.get(0), row.get(2));
+    let cursor = row.get::<_, Option<&str>>(1).unwrap_or("null");
+    let corrupt = |why: String| {
+        let message = format!("the cursor in migration_steps ({step}, progress): {why}");
+        StoreError::new(StoreName::Postgres, CURSORS, Fate::Corrupt, message)
+    };
+    let mut shard: Shard =
+        serde_json::from_str(cursor).map_err(|error| corrupt(error.to_string()))?;
+    shard.index = match step.split_once('#') {
+        None => 1,
+        Some((_, index)) => index.parse().map_err(|_| corrupt(format!("`{index}`")))?,
+    };
+    shard.rows = rows.and_then(|rows| u64::try_from(rows).ok()).unwrap_or(0);
+    Ok(shard)
+}
+
+/// A shard whose run says nothing for so many terms of a lease is anybody's: the
+/// run itself would have lost its lease by then.
+const STALE_AFTER_TERMS: f64 = 1.5;
+
+async fn claim(store: &mut Postgres, job: Job<'_>) -> Result<Option<Shard>, StoreError> {
+    let (steps, runs) = (store.table("migration_steps"), store.table("migration_runs"));
+    // The row that is locked is the row as it is now: what another run took a
+    // moment ago is passed over.
+    let take = format!(
+        "WITH free AS MATERIALIZED (SELECT step FROM {steps} AS p WHERE {OF_JOB} \
+         AND NOT (cursor ->> 'done')::boolean \
+         AND (NOT (cursor ->> 'claimed')::boolean OR run_id <> $4 \
+         AND (recorded_at < pg_catalog.clock_timestamp() - $5 * interval '1 millisecond' \
+         OR NOT EXISTS (SELECT 1 FROM {runs} AS r \
+         WHERE r.run_id = p.run_id AND r.outcome = 'running'))) \
+         ORDER BY pg_catalog.length(step), step \
+         LIMIT 1 FOR UPDATE SKIP LOCKED) \
+         UPDATE {steps} AS s SET cursor = s.cursor || '{{\"claimed\": true}}'::jsonb, \
+         run_id = $4, fence = $6, recorded_at = pg_catalog.clock_timestamp() FROM free \
+         WHERE s.version = $1 AND s.attempt = $2 AND s.event = 'progress' AND s.step = free.step \
+         RETURNING s.step, s.cursor::text, s.rows"
+    );
+    let stale = lease_term().mul_f64(STALE_AFTER_TERMS).as_secs_f64() * 1000.0;
+    let name = job.record.step.name.to_string();
+    let (version, attempt) = (number(job.record.step.version), attempt(job));
+    store.session().await?;
+    store.open = true;
+    let begin = format!("BEGIN ISOLATION LEVEL READ COMMITTED; {OWN_TIMEOUTS}");
+    let params: [(&(dyn ToSql + Sync), Type); 6] = [
+        (&version, Type::INT8),
+        (&attempt, Type::INT4),
+        (&name, Type::TEXT),
+        (&store.run_id, Type::TEXT),
+        (&stale, Type::FLOAT8),
+        (&store.fence, Type::INT8),
+    ];
+    let (begun, taken, fenced) = join3(
+        store.client.batch_execute(&begin),
+        store.client.query_typed(&take, &params),
+        check_fence(store, CLAIM),
+    )
+    .await;
+    let taken = match (begun, taken) {
+        (Ok(()), Ok(rows)) => fenced.and_then(|()| rows.first().map(shard_of).transpose()),
+        (Err(error), _) | (_, Err(error)) => Err(failed(CLAIM, &error)),
+    };
+    let (shard, end) = match taken {
+        Ok(shard) => (shard, Ok(())),
+        Err(error) => (None, Err(error)),
+    };
+    settle_transaction(store, end, CLAIM).await?;
+    Ok(shard)
+}
+
+/// Whether the lease is still ours, as the last statement of a transaction. The
+/// run's row is locked, so that whoever takes the lease waits for our commit, but
+/// it is shared: the workers of a run do not wait for each other's commits.
+async fn check_fence(store: &Postgres, doing: &'static str) -> Result<(), StoreError> {
+    let sql = format!(
+        "SELECT 1 FROM {} WHERE run_id = $1 AND fence = $2 AND outcome = 'running' FOR SHARE",
+        store.table("migration_runs")
+    );
+    let ours: [(&(dyn ToSql + Sync), Type); 2] =
+        [(&store.run_id, Type::TEXT), (&store.fence, Type::INT8)];
+    let rows = store.client.query_typed(&sql, &ours).await;
+    match rows.map_err(|error| failed(doing, &error))?.is_empty() {
+        false => Ok(()),
+        true => Err(StoreError::new(
+            StoreName::Postgres,
+            doing,
+            Fate::Fenced,
+            "another run has taken the lease",
+        )),
+    }
+}
+
+/// Changes the row of a shard that is ours. `false`: it is not.
+async fn touch(
+    store: &mut Postgres,
+    job: Job<'_>,
+    shard: &Shard,
+    set: &str,
+    doing: &'static str,
+) -> Result<bool, StoreError> {
+    let sql = format!(
+        "UPDATE {} SET {set} WHERE version = $1 AND step = $2 AND attempt = $3 \
+         AND event = 'progress' AND run_id = $4 AND (cursor ->> 'claimed')::boolean \
+         AND EXISTS (SELECT 1 FROM {} AS r \
+         WHERE r.run_id = $4 AND r.fence = $5 AND r.outcome = 'running' FOR SHARE)",
+        store.table("migration_steps"),
+        store.table("migration_runs")
+    );
+    let (version, step, attempt) = place(job, shard);
+    store.session().await?;
+    store.open = true;
+    let begin = format!("BEGIN; {OWN_TIMEOUTS}");
+    store.client.batch_execute(&begin).await.map_err(|error| failed(doing, &error))?;
+    let params: [(&(dyn ToSql + Sync), Type); 5] = [
+        (&version, Type::INT8),
+        (&step, Type::TEXT),
+        (&attempt, Type::INT4),
+        (&store.run_id, Type::TEXT),
+        (&store.fence, Type::INT8),
+    ];
+    let touched = store.client.execute_typed(&sql, &params).await;
+    let touched = touched.map_err(|error| failed(doing, &error));
+    let ours = matches!(touched, Ok(1));
+    settle_transaction(store, touched.map(drop), doing).await?;
+    Ok(ours)
+}
+
+async fn batch(
+    store: &mut Postgres,
+    job: Job<'_>,
+    shard: &Shard,
+    rows: u64,
+) -> Result<Option<Batch>, StoreError> {
+    clean(store).await?;
+    let route = route(store, job, &shard.table, Some(shard)).await?;
+    store.open = true;
+    let done = rewrite(store, job, shard, rows, &route).await;
+    let Ok(Some(mut batch)) = done else {
+        let none = done.map(|_| None);
+        // If the connection is gone, so is the transaction.
+        let _ = store.client.batch_execute("ROLLBACK").await;
+        store.open = false;
+        return none;
+    };
+    let began = Instant::now();
+    settle_transaction(store, Ok(()), BATCH).await?;
+    batch.commit = began.elapsed();
+    Ok(Some(batch))
+}
+
+/// All of a batch but its end.
+async fn rewrite(
+    store: &Postgres,
+    job: Job<'_>,
+    shard: &Shard,
+    rows: u64,
+    route: &Route,
+) -> Result<Option<Batch>, StoreError> {
+    let Route { key, name } = route;
+    let after = shard.after.as_ref().map(|after| key.parse(after)).transpose()?;
+    let end = key.parse(&shard.upto)?;
+    let (version, step, attempt) = place(job, shard);
+    let steps = store.table("migration_steps");
+    let ours = format!(
+        "SELECT 1 FROM {steps} WHERE version = $1 AND step = $2 AND attempt = $3 \
+         AND event = 'progress' AND run_id = $4 AND (cursor ->> 'claimed')::boolean \
+         AND cursor -> 'after' = $5::text::jsonb FOR UPDATE"
+    );
+    let recorded = json!(shard.after).to_string();
+    let ours_params: [(&(dyn ToSql + Sync), Type); 5] = [
+        (&version, Type::INT8),
+        (&step, Type::TEXT),
+        (&attempt, Type::INT4),
+        (&store.run_id, Type::TEXT),
+        (&recorded, Type::TEXT),
+    ];
+    // As a whole, a partitioned table is read with its partitions.
+    let only = match job.work {
+        Work::Sql { .. } => "",
+        _ => "ONLY ",
+    };
+    let ahead = key.range("k.", after.as_deref(), Some(&end));
+    let from = format!("FROM {only}{} AS k WHERE {}", shard.table, ahead.sql);
+    let bound = format!(
+        "SELECT {} {from} ORDER BY {} OFFSET {} LIMIT 1",
+        key.texts("k."),
+        key.order("k.", ""),
+        rows.max(1) - 1
+    );
+    let (begun, locked, bound) = join3(
+        store.client.batch_execute(&begin_reading(store, job)),
+        store.client.query_typed(&ours, &ours_params),
+        store.client.query_typed(&bound, &ahead.typed()),
+    )
+    .await;
+    begun.map_err(|error| failed(BATCH, &error))?;
+    if locked.map_err(|error| failed(BATCH, &error))?.is_empty() {
+        return Ok(None);
+    }
+    let within = |error: &tokio_postgres::Error, upto: &[String]| {
+        let mut failure = failed(BATCH, error);
+        let range = match &shard.after {
+            Some(after) => format!("keys after {after} up to {}", shown(upto)),
+            None => format!("keys up to {}", shown(upto)),
+        };
+        let range = format!("{range} of {}", shard.table);
+        // It counts in a statement that nobody has seen.
+        failure.said.position = None;
+        failure.said.detail = Some(match failure.said.detail {
+            Some(detail) => format!("{detail} ({range})"),
+            None => range,
+        });
+        failure
+    };
+    let bound = bound.map_err(|error| within(&error, &end))?.first().map(|row| key.read(row));
+    let (upto, passed) = match bound {
+        Some(bound) => (bound, rows.max(1)),
+        None => {
+            let rest = format!("SELECT pg_catalog.count(*) {from}");
+            let counted = store.client.query_typed(&rest, &ahead.typed()).await;
+            let counted = counted.map_err(|error| within(&error, &end))?;
+            let counted: i64 = counted.first().map_or(0, |row| row.get(0));
+            (end.clone(), u64::try_from(counted).unwrap_or(0))
+        }
+    };
+    let (sql, range) = statement(job.work, &shard.table, name, key, after.as_deref(), &upto)?;
+    let range = range.typed();
+    let writing = begin_writing();
+    let (set, rewritten) =
+        join(store.client.batch_execute(&writing), store.client.execute_typed(&sql, &range)).await;
+    set.map_err(|error| failed(BATCH, &error))?;
+    let rewritten = rewritten.map_err(|error| within(&error, &upto))?;
+
+    let mut moved = shard.clone();
+    moved.done = upto == end;
+    moved.claimed = !moved.done;
+    moved.after = Some(Key(json!(upto)));
+    moved.passed += passed;
+    moved.rows += rewritten;
+    let mut cursor = json!(moved);
+    // What the range was is not changed by going through it.
+    if let Some(cursor) = cursor.as_object_mut() {
+        cursor.retain(|name, _| ["after", "passed", "done", "claimed"].contains(&name.as_str()));
+    }
+    let cursor = cursor.to_string();
+    let more = i64::try_from(rewritten).unwrap_or(i64::MAX);
+    let advance = format!(
+        "UPDATE {steps} SET cursor = cursor || $5::text::jsonb, rows = coalesce(rows, 0) + $6, fence = $7, \
+         recorded_at = pg_catalog.clock_timestamp() \
+         WHERE version = $1 AND step = $2 AND attempt = $3 AND event = 'progress' AND run_id = $4"
+    );
+    let advance_params: [(&(dyn ToSql + Sync), Type); 7] = [
+        (&version, Type::INT8),
+        (&step, Type::TEXT),
+        (&attempt, Type::INT4),
+        (&store.run_id, Type::TEXT),
+        (&cursor, Type::TEXT),
+        (&more, Type::INT8),
+        (&store.fence, Type::INT8),
+    ];
+    // Whatever a function in the statement or a trigger set must not reach our own.
+    let reset = format!("RESET ALL; RESET ROLE; RESET SESSION AUTHORIZATION; {OWN_TIMEOUTS}");
+    let (set, advanced, fenced) = join3(
+        store.client.batch_execute(&reset),
+        store.client.execute_typed(&advance, &advance_params),
+        check_fence(store, BATCH),
+    )
+    .await;
+    set.map_err(|error| failed(BATCH, &error))?;
+    let advanced = advanced.map_err(|error| failed(BATCH, &error))?;
+    fenced?;
+    match advanced {
+        1 => Ok(Some(Batch { shard: moved, passed, rows: rewritten, commit: Duration::ZERO })),
+        _ => Ok(None),
+    }
+}
+
+/// A key for people.
+fn shown(key: &[String]) -> Key {
+    Key(json!(key))
+}
+
+async fn steering(store: &mut Postgres) -> Result<Steering, StoreError> {
+    let sql = format!(
+        "SELECT paused, reason, speed FROM {} WHERE id = 1",
+        store.table("migration_control")
+    );
+    let client = store.session().await?;
+    let rows = unless_undefined(client.query_typed(&sql, &[]).await)?.unwrap_or_default();
+    Ok(rows.first().map_or_else(Steering::default, |row| {
+        let reason: Option<String> = row.get(1);
+        Steering {
+            paused: row.get::<_, bool>(0).then(|| reason.unwrap_or_default()),
+            speed: row.get(2),
+        }
+    }))
+}
+
+async fn steer_all(store: &mut Postgres, steer: &Steer, by: &Run) -> Result<(), StoreError> {
+    let (command, paused, reason, speed) = match steer {
+        Steer::Pause(why) => ("backfill pause", Some(true), Some(why.clone()), None),
+        Steer::Resume => ("backfill resume", Some(false), by.reason.clone(), None),
+        Steer::Speed(speed) => {
+            let reason = by.reason.clone().unwrap_or_else(|| format!("speed {speed}"));
+            ("backfill speed", None, Some(reason), Some(*speed))
+        }
+    };
+    let change = format!(
+        "UPDATE {} SET paused = coalesce($1, paused), speed = coalesce($3, speed), \
+         reason = CASE WHEN $1 THEN $2 WHEN $1 IS NULL THEN reason END \
+         WHERE id = 1 RETURNING fence",
+        store.table("migration_control")
+    );
+    let audit = format!(
+        "INSERT INTO {} (run_id, command, started_by, pid, finished_at, fence, outcome, reason, \
+         tool_version) VALUES ($1, $2, $3, $4, pg_catalog.clock_timestamp(), $5, 'ok', $6, $7)",
+        store.table("migration_runs")
+    );
+    let (who, pid) = (by.who(), i32::try_from(by.pid).unwrap_or(0));
+    store.session().await?;
+    store.open = true;
+    let begin = format!("BEGIN; {OWN_TIMEOUTS}");
+    store.client.batch_execute(&begin).await.map_err(|error| failed(STEER, &error))?;
+    let steered = async {
+        let params: [(&(dyn ToSql + Sync), Type); 3] =
+            [(&paused, Type::BOOL), (&reason, Type::TEXT), (&speed, Type::FLOAT8)];
+        let changed = store.client.query_typed(&change, &params).await;
+        let Some(fence) = unless_undefined(changed)?.and_then(|rows| Some(rows.first()?.get(0)))
+        else {
+            let never = "no migration ever ran in this database";
+            return Err(StoreError::new(StoreName::Postgres, STEER, Fate::Refused, never));
+        };
+        let fence: i64 = fence;
+        let params: [(&(dyn ToSql + Sync), Type); 7] = [
+            (&by.id, Type::TEXT),
+            (&command, Type::TEXT),
+            (&who, Type::TEXT),
+            (&pid, Type::INT4),
+            (&fence, Type::INT8),
+            (&reason, Type::TEXT),
+            (&env!("CARGO_PKG_VERSION"), Type::TEXT),
+        ];
+        let written = store.client.execute_typed(&audit, &params).await;
+        written.map(drop).map_err(|error| failed(STEER, &error))
+    }
+    .await;
+    settle_transaction(store, steered, STEER).await
+}
