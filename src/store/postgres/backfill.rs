@@ -43,8 +43,8 @@ const EXACT_TEXTS: [(&str, &str); 5] = [
 ];
 
 /// The bound is found along the index, whatever the statistics say.
-const ALONG_THE_INDEX: [(&str, &str); 3] =
-    [("enable_seqscan", "off"), ("enable_bitmapscan", "off"), ("jit", "off")];
+const ALONG_THE_INDEX: [(&str, &str); 2] =
+    [("enable_seqscan", "off"), ("enable_bitmapscan", "off")];
 
 /// Where the key range stands in a statement.
 const RANGE: &str = "{batch}";
@@ -63,7 +63,7 @@ pub(super) type Routes = BTreeMap<(StepId, String), Arc<Route>>;
 /// How a backfill goes through one table.
 #[derive(Debug)]
 pub(super) struct Route {
-    key: TableKey,
+    pub(super) key: TableKey,
     /// The name of the table itself, which a partition's is not.
     name: String,
 }
@@ -134,36 +134,40 @@ impl Backfills for Postgres {
     }
 }
 
-/// Settings, each to its value.
-fn set_local(settings: &[(&str, &str)]) -> String {
-    let set: Vec<String> =
-        settings.iter().map(|(name, value)| format!("SET LOCAL {name} = {value}")).collect();
-    set.join("; ")
+/// What is set while keys are read, each with its value. Keys that read the same
+/// whatever is set (`None` are any) need less.
+fn reading(key: Option<&TableKey>) -> impl Iterator<Item = &'static (&'static str, &'static str)> {
+    let exact = match key {
+        Some(key) if key.is_plain() => &[][..],
+        Some(_) | None => &EXACT_TEXTS,
+    };
+    exact.iter().chain(&ALONG_THE_INDEX)
 }
 
 /// Begins a transaction of a backfill, in which keys are read.
-pub(super) fn begin_reading(store: &Postgres, job: Job<'_>) -> String {
+pub(super) fn begin_reading(store: &Postgres, job: Job<'_>, key: Option<&TableKey>) -> String {
     let timeouts = Timeouts {
         lock: Some(job.timeouts.lock.unwrap_or(LOCK_TIMEOUT)),
         statement: Some(job.timeouts.statement.unwrap_or(STATEMENT_TIMEOUT)),
     };
-    format!(
-        "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; {}; {}; {}",
-        limits(store, timeouts, "SET LOCAL"),
-        set_local(&EXACT_TEXTS),
-        set_local(&ALONG_THE_INDEX)
-    )
+    let mut begin = format!(
+        "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; {}",
+        limits(store, timeouts, "SET LOCAL")
+    );
+    for (name, value) in reading(key) {
+        begin.push_str(&format!("; SET LOCAL {name} = {value}"));
+    }
+    begin
 }
 
 /// From here on it is as it would be in a script, but for the mark by which
 /// triggers know a backfill.
-pub(super) fn begin_writing() -> String {
-    let back: Vec<String> = EXACT_TEXTS
-        .iter()
-        .chain(&ALONG_THE_INDEX)
-        .map(|(name, _)| format!("SET LOCAL {name} TO DEFAULT"))
-        .collect();
-    format!("{}; SET LOCAL lockstep.backfill = 'on'", back.join("; "))
+pub(super) fn begin_writing(key: Option<&TableKey>) -> String {
+    let mut begin = "SET LOCAL lockstep.backfill = 'on'".to_owned();
+    for (name, _) in reading(key) {
+        begin.push_str(&format!("; SET LOCAL {name} TO DEFAULT"));
+    }
+    begin
 }
 
 /// The statement of a batch. `name` is that of the table in `table`: conditions
@@ -207,7 +211,7 @@ pub(super) fn not_here(doing: &'static str) -> StoreError {
 }
 
 /// The columns that somebody chose as the key.
-pub(super) fn wanted(work: &Work) -> &[String] {
+fn wanted(work: &Work) -> &[String] {
     match work {
         Work::Update { key, .. } | Work::Sql { key, .. } | Work::CopyToPostgres { key, .. } => key,
         Work::Documents { .. } | Work::CopyToMongo { .. } => &[],
@@ -231,7 +235,7 @@ fn attempt(job: Job<'_>) -> i32 {
 /// How a shard's table is gone through: along the key that is recorded with the
 /// shard, whatever indexes were made since; what is not recorded yet goes along the
 /// key that the job wants.
-async fn route(
+pub(super) async fn route(
     store: &mut Postgres,
     job: Job<'_>,
     table: &str,
@@ -534,7 +538,7 @@ async fn rewrite(
         rows.max(1) - 1
     );
     let (begun, locked, bound) = join3(
-        store.client.batch_execute(&begin_reading(store, job)),
+        store.client.batch_execute(&begin_reading(store, job, Some(key))),
         store.client.query_typed(&ours, &ours_params),
         store.client.query_typed(&bound, &ahead.typed()),
     )
@@ -571,7 +575,7 @@ async fn rewrite(
     };
     let (sql, range) = statement(job.work, &shard.table, name, key, after.as_deref(), &upto)?;
     let range = range.typed();
-    let writing = begin_writing();
+    let writing = begin_writing(Some(key));
     let (set, rewritten) =
         join(store.client.batch_execute(&writing), store.client.execute_typed(&sql, &range)).await;
     set.map_err(|error| failed(BATCH, &error))?;

@@ -292,6 +292,15 @@ impl TableKey {
         columns.join(", ")
     }
 
+    /// Whether its texts are the same whatever a session is set to.
+    pub(super) fn is_plain(&self) -> bool {
+        const PLAIN: [&str; 8] =
+            ["int2", "int4", "int8", "numeric", "text", "varchar", "bpchar", "uuid"];
+        self.columns.iter().all(|column| {
+            column.cast.strip_prefix("pg_catalog.").is_some_and(|name| PLAIN.contains(&name))
+        })
+    }
+
     /// The names of its columns.
     pub(super) fn names(&self) -> Vec<String> {
         self.columns.iter().map(|column| column.name.clone()).collect()

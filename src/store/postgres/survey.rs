@@ -1,7 +1,7 @@
 //! Finding out what a backfill would go through, and cutting it into ranges.
 
-use super::backfill::{begin_reading, begin_writing, not_here, statement, wanted};
-use super::key::{Table, TableKey, find_table, key_of, leaves, refused};
+use super::backfill::{begin_reading, begin_writing, not_here, route, statement};
+use super::key::{Table, TableKey, find_table, leaves, refused};
 use super::step::{clean, quoted};
 use super::{Postgres, failed};
 use crate::core::backfill::{Key, Shard, Survey};
@@ -40,8 +40,10 @@ pub(super) async fn survey(
         }
     };
     clean(store).await?;
+    // The schema may have changed since it was looked at for the plan.
+    store.routes.retain(|(step, _), _| *step != job.record.step);
     store.open = true;
-    let begun = store.client.batch_execute(&begin_reading(store, job)).await;
+    let begun = store.client.batch_execute(&begin_reading(store, job, None)).await;
     begun.map_err(|error| failed(SURVEY, &error))?;
     let found = look(store, job, &quoted(name), &name.to_string(), shards, past).await;
     // Statistics that were made are worth keeping.
@@ -54,7 +56,7 @@ pub(super) async fn survey(
 }
 
 async fn look(
-    store: &Postgres,
+    store: &mut Postgres,
     job: Job<'_>,
     quoted: &str,
     name: &str,
@@ -96,15 +98,15 @@ async fn look(
         survey.estimate = 0;
     }
     for table in &ranges {
-        let key = key_of(store, table, wanted(job.work)).await?;
+        let quoted = table.quoted();
+        let last_of_it = ends.get(quoted.as_str()).copied();
+        let route = route(store, job, &quoted, last_of_it).await?;
+        let key = &route.key;
         if survey.key.is_empty() {
             survey.key = key.shown();
         }
-        let ground = Ground { store, table, key: &key, only: ranges.len() == parts.len() };
-        let after = match ends.get(table.quoted().as_str()) {
-            Some(shard) => Some(key.parse(&shard.upto)?),
-            None => None,
-        };
+        let ground = Ground { store, table, key };
+        let after = last_of_it.map(|shard| key.parse(&shard.upto)).transpose()?;
         let Some(upto) = ground.last(after.as_deref()).await? else { continue };
         let rows = match after.is_some() {
             true => ground.count(after.as_deref()).await?,
@@ -214,13 +216,11 @@ struct Ground<'a> {
     store: &'a Postgres,
     table: &'a Table,
     key: &'a TableKey,
-    /// Without what inherits from it.
-    only: bool,
 }
 
 impl Ground<'_> {
     fn from(&self, sample: &str) -> String {
-        let only = if self.only && self.table.kind != 'p' { "ONLY " } else { "" };
+        let only = if self.table.kind == 'p' { "" } else { "ONLY " };
         format!("FROM {only}{} AS k{sample}", self.table.quoted())
     }
 
@@ -316,7 +316,7 @@ impl Ground<'_> {
         // The session as it is in a batch; but where there is a way along an index,
         // however dear it seems, it is not the statement that reads all of the table.
         let writing =
-            format!("SAVEPOINT tried; {}; SET LOCAL enable_seqscan = off", begin_writing());
+            format!("SAVEPOINT tried; {}; SET LOCAL enable_seqscan = off", begin_writing(None));
         let explain = format!("EXPLAIN (VERBOSE, FORMAT JSON) {sql}");
         let typed = range.typed();
         let (set, plan) = futures_util::future::join(
