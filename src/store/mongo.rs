@@ -6,11 +6,13 @@
 //! has none, and there each entry is written on its own, in an order that a crash
 //! anywhere leaves readable.
 
+mod backfill;
 mod connect;
 mod doctor;
 mod history;
 mod invariant;
 mod lease;
+mod pace;
 mod step;
 
 pub use connect::{Mongo, MongoConfig, MongoConfigError};

@@ -17,6 +17,8 @@ mod postgres_backfill;
 
 mod mongo;
 
+mod mongo_backfill;
+
 mod standalone;
 
 mod invariants;

@@ -16,10 +16,10 @@ use std::time::Duration;
 
 /// A database in the replica set of this process.
 pub struct Server {
-    database: Database,
+    pub database: Database,
     /// A stranger's connection.
     client: mongodb::Client,
-    db: mongodb::Database,
+    pub db: mongodb::Database,
 }
 
 /// The one step of a script.
@@ -34,12 +34,12 @@ pub async fn connect(uri: &str, run_id: &str) -> Mongo {
 }
 
 impl Server {
-    async fn run(&self, command: Document) -> Document {
+    pub async fn run(&self, command: Document) -> Document {
         let text = command.to_string();
         self.db.run_command(command).await.unwrap_or_else(|error| panic!("{text}: {error}"))
     }
 
-    async fn at(&self, collection: &str) -> Vec<Document> {
+    pub async fn at(&self, collection: &str) -> Vec<Document> {
         let found = self.db.collection::<Document>(collection).find(doc! {}).await.unwrap();
         found.try_collect().await.unwrap()
     }
@@ -61,7 +61,7 @@ impl Server {
         names
     }
 
-    async fn open_at(&self, address: &str, run_id: &str) -> Mongo {
+    pub async fn open_at(&self, address: &str, run_id: &str) -> Mongo {
         let name = &self.database.name;
         let uri = format!(
             "mongodb://{address}/{name}?directConnection=true&serverSelectionTimeoutMS=500"
@@ -69,7 +69,7 @@ impl Server {
         connect(&uri, run_id).await
     }
 
-    fn address(&self) -> &str {
+    pub fn address(&self) -> &str {
         let (_, rest) = self.database.mongo_uri.split_once("://").unwrap();
         rest.split('/').next().unwrap()
     }

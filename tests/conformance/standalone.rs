@@ -10,14 +10,14 @@ use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
 
 /// A server of its own, on a port that it chose itself.
-struct Standalone {
+pub struct Standalone {
     process: Child,
-    uri: String,
+    pub uri: String,
     _data: tempfile::TempDir,
 }
 
 impl Standalone {
-    fn start() -> Standalone {
+    pub fn start() -> Standalone {
         let env = |name: &str| std::env::var(name).ok();
         let mongod = lockstep::sandbox::find(&env).mongod.expect("run scripts/setup: no mongod");
         let data = tempfile::tempdir().unwrap();

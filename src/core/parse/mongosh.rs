@@ -33,7 +33,7 @@ mod write;
 
 mod command;
 
-mod kind;
+pub(super) mod kind;
 
 mod json;
 

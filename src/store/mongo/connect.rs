@@ -98,7 +98,9 @@ impl MongoConfig {
     }
 }
 
-/// A MongoDB database that was reached.
+/// A MongoDB database that was reached. A clone is of the same run, with the same
+/// fence; the driver gives each of its requests a connection of its own.
+#[derive(Clone)]
 pub struct Mongo {
     pub(super) client: Client,
     pub(super) database: Database,

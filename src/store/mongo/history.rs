@@ -43,7 +43,7 @@ pub(super) async fn read(store: &mut Mongo) -> Result<Snapshot, StoreError> {
         let collection = store.database.collection::<Document>("migration_steps");
         let fields = doc! { "cursor": 0, "recorded_at": 0, "run_id": 0 };
         collection
-            .find(doc! {})
+            .find(steps_only())
             .projection(fields)
             .batch_size(5000)
             .await?
@@ -73,6 +73,11 @@ pub(super) async fn read(store: &mut Mongo) -> Result<Snapshot, StoreError> {
         records: steps.iter().map(record_of).collect::<Result<_, _>>()?,
         rows: rows.iter().map(row_of).collect::<Result<_, _>>()?,
     })
+}
+
+/// Without the cursors of a backfill's further shards, which are no steps.
+fn steps_only() -> Document {
+    doc! { "step": { "$not": { "$regex": "#" } } }
 }
 
 fn lease_of(control: &Document) -> Option<LeaseSeen> {
@@ -254,8 +259,18 @@ impl Tried {
 pub(super) async fn in_transaction(
     store: &Mongo,
     doing: &'static str,
-    mut work: impl AsyncFnMut(&Mongo, &mut ClientSession) -> Result<(), Tried>,
+    work: impl AsyncFnMut(&Mongo, &mut ClientSession) -> Result<(), Tried>,
 ) -> Result<(), StoreError> {
+    in_transaction_for(store, doing, TRANSACTION_LIMIT, work).await.map(drop)
+}
+
+/// The same, tried again for no longer than `limit`: how long the commit took.
+pub(super) async fn in_transaction_for(
+    store: &Mongo,
+    doing: &'static str,
+    limit: Duration,
+    mut work: impl AsyncFnMut(&Mongo, &mut ClientSession) -> Result<(), Tried>,
+) -> Result<Duration, StoreError> {
     let session = store.client.start_session().await;
     let mut session = session.map_err(|error| failed(doing, &error))?;
     let began = tokio::time::Instant::now();
@@ -263,11 +278,14 @@ pub(super) async fn in_transaction(
     loop {
         session.start_transaction().await.map_err(|error| failed(doing, &error))?;
         let again = match work(store, &mut session).await {
-            Ok(()) => match commit(&mut session, doing).await {
-                Ok(()) => return Ok(()),
-                Err(Tried::Again(error)) => error,
-                Err(Tried::Failed(error)) => return Err(error),
-            },
+            Ok(()) => {
+                let asked = tokio::time::Instant::now();
+                match commit(&mut session, doing).await {
+                    Ok(()) => return Ok(asked.elapsed()),
+                    Err(Tried::Again(error)) => error,
+                    Err(Tried::Failed(error)) => return Err(error),
+                }
+            }
             Err(tried) => {
                 // If the server is gone, so is the transaction.
                 let _ = session.abort_transaction().await;
@@ -278,7 +296,7 @@ pub(super) async fn in_transaction(
             }
         };
         let is_gone = again.fate == Fate::Unreachable && tries >= UNREACHABLE_TRIES;
-        if is_gone || began.elapsed() >= TRANSACTION_LIMIT {
+        if is_gone || began.elapsed() >= limit {
             return Err(again);
         }
         tokio::time::sleep(Duration::from_millis(20) * 2_u32.pow(tries.min(6))).await;
@@ -323,21 +341,10 @@ pub(super) async fn write(
     };
     let reply = run(store, session.as_deref_mut(), fence).await?;
     if reply.get("n").and_then(Bson::as_i32) != Some(1) {
-        let taken = "another run has taken the lease";
-        let error = StoreError::new(StoreName::Mongo, RECORD, Fate::Fenced, taken);
-        return Err(Tried::Failed(error));
+        return Err(fenced());
     }
     if !records.is_empty() {
-        let insert = doc! { "insert": "migration_steps", "documents": records };
-        run(store, session.as_deref_mut(), insert).await.map_err(|tried| {
-            let Tried::Failed(mut error) = tried else { return tried };
-            if error.said.code.as_deref().is_some_and(|code| code.contains("11000")) {
-                error.fate = Fate::Fenced;
-                error.said.message =
-                    format!("another run recorded it first: {}", error.said.message);
-            }
-            Tried::Failed(error)
-        })?;
+        insert_steps(store, session.as_deref_mut(), records).await?;
     }
     if !rows.is_empty() {
         let updates: Vec<Document> = rows
@@ -361,20 +368,58 @@ pub(super) async fn write(
     Ok(())
 }
 
+fn fenced() -> Tried {
+    let taken = "another run has taken the lease";
+    Tried::Failed(StoreError::new(StoreName::Mongo, RECORD, Fate::Fenced, taken))
+}
+
+/// Checks the fence in the transaction of `session`, and writes nothing. Enough
+/// only where the transaction writes to something that whoever takes the lease
+/// writes to after it has ended our run: a shard of ours.
+pub(super) async fn check_fence(store: &Mongo, session: &mut ClientSession) -> Result<(), Tried> {
+    let ours = doc! { "_id": &store.run_id, "fence": store.fence, "outcome": "running" };
+    let runs = store.database.collection::<Document>("migration_runs");
+    let found = runs.find_one(ours).session(session).await;
+    match found.map_err(|error| Tried::of(RECORD, &error))? {
+        Some(_) => Ok(()),
+        None => Err(fenced()),
+    }
+}
+
+/// Inserts documents into `migration_steps`, in order.
+pub(super) async fn insert_steps(
+    store: &Mongo,
+    session: Option<&mut ClientSession>,
+    documents: Vec<Document>,
+) -> Result<(), Tried> {
+    let insert = doc! { "insert": "migration_steps", "documents": documents };
+    run(store, session, insert).await.map(drop).map_err(|tried| {
+        let Tried::Failed(mut error) = tried else { return tried };
+        if error.said.code.as_deref().is_some_and(|code| code.contains("11000")) {
+            error.fate = Fate::Fenced;
+            error.said.message = format!("another run recorded it first: {}", error.said.message);
+        }
+        Tried::Failed(error)
+    })
+}
+
 /// Without transactions: the fence first, then one write after the other. What a
 /// crash leaves out is a record less, which reads as "not done yet", or a row
 /// less, which is written again.
 async fn append_alone(store: &Mongo, entries: &[Entry]) -> Result<(), StoreError> {
-    write(store, None, entries).await.map_err(|tried| {
-        let (Tried::Again(mut error) | Tried::Failed(mut error)) = tried;
-        if error.fate == Fate::Unreachable {
-            error.fate = Fate::Unknown;
-        }
-        error
-    })
+    write(store, None, entries).await.map_err(alone)
 }
 
-async fn run(
+/// What becomes of a write outside a transaction when no answer comes is unknown.
+pub(super) fn alone(tried: Tried) -> StoreError {
+    let (Tried::Again(mut error) | Tried::Failed(mut error)) = tried;
+    if error.fate == Fate::Unreachable {
+        error.fate = Fate::Unknown;
+    }
+    error
+}
+
+pub(super) async fn run(
     store: &Mongo,
     session: Option<&mut ClientSession>,
     mut command: Document,
@@ -412,11 +457,11 @@ fn sort(store: &Mongo, entries: &[Entry]) -> (Vec<Document>, Vec<Document>, Vec<
     (records, rows.into_values().flatten().collect(), gone)
 }
 
-fn number(version: Version) -> i64 {
+pub(super) fn number(version: Version) -> i64 {
     i64::try_from(version.0).expect("a version has 18 digits at most")
 }
 
-fn record_document(store: &Mongo, record: &Record) -> Document {
+pub(super) fn record_document(store: &Mongo, record: &Record) -> Document {
     let version = number(record.step.version);
     let step = record.step.name.to_string();
     let key = doc! {
@@ -505,7 +550,8 @@ impl Mongo {
     /// A store that cannot be read.
     pub async fn records_of(&mut self, version: Version) -> Result<Vec<RecordSeen>, StoreError> {
         let collection = self.database.collection::<Document>("migration_steps");
-        let filter = doc! { "version": number(version) };
+        let mut filter = steps_only();
+        filter.insert("version", number(version));
         let found: Result<Vec<Document>, _> = async {
             collection
                 .find(filter)

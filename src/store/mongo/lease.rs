@@ -73,6 +73,14 @@ pub(super) async fn acquire(store: &mut Mongo, run: &Run) -> Result<Lease, Store
     end_transactions(store, &names).await;
     let end = doc! { "$set": { "outcome": "died", "finished_at": DateTime::now() } };
     runs.update_many(dead, end).await.map_err(|error| failed(ACQUIRE, &error))?;
+    reach("the lease whose dead still have their shards in MongoDB");
+    // Batches of one run do not all write to its document: they would be in each
+    // other's way. Each writes to its own shard's, so this waits for those that are
+    // about to commit, and whatever comes later finds its run ended.
+    let steps = database.collection::<Document>("migration_steps");
+    let theirs = doc! { "event": "progress", "cursor.claimed": true, "fence": { "$lt": fence } };
+    let free = doc! { "$set": { "cursor.claimed": false } };
+    steps.update_many(theirs, free).await.map_err(|error| failed(ACQUIRE, &error))?;
     reach("the lease whose dead are buried in MongoDB");
     let begun = doc! {
         "run_id": &run.id,

@@ -7,7 +7,7 @@
 
 use super::history::{OWN_TIMEOUTS, number, settle_transaction, unless_undefined, write};
 use super::key::{Range, TableKey, find_table, key_of};
-use super::step::{clean, limits};
+use super::step::{clean, settings};
 use super::{Postgres, failed, pace, quote, survey};
 use crate::core::backfill::{Batch, Key, Shard, Survey};
 use crate::core::history::Entry;
@@ -152,7 +152,7 @@ pub(super) fn begin_reading(store: &Postgres, job: Job<'_>, key: Option<&TableKe
     };
     let mut begin = format!(
         "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; {}",
-        limits(store, timeouts, "SET LOCAL")
+        settings(store, timeouts, "SET LOCAL")
     );
     for (name, value) in reading(key) {
         begin.push_str(&format!("; SET LOCAL {name} = {value}"));

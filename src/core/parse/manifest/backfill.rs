@@ -4,7 +4,8 @@ use super::Name;
 use super::embedded::{self, Update};
 use super::table::{Table, Value};
 use crate::core::id::{Direction, StoreName};
-use crate::core::step::QualifiedName;
+use crate::core::parse::mongosh::kind::settles;
+use crate::core::step::{QualifiedName, Repeat};
 use bson::Document;
 use std::time::Duration;
 
@@ -100,6 +101,17 @@ pub enum Change {
     Update(Update),
     /// They are deleted.
     Delete,
+}
+
+impl Change {
+    /// Whether a batch that is done twice is done once, by its shape alone.
+    pub fn repeat(&self) -> Repeat {
+        match self {
+            Change::Update(Update::Operators(update)) if settles(update) => Repeat::Harmless,
+            Change::Update(_) => Repeat::Harmful,
+            Change::Delete => Repeat::Harmless,
+        }
+    }
 }
 
 /// How a row finds its document.

@@ -149,7 +149,7 @@ fn filter_id(filter: &Document) -> Option<&Bson> {
 /// - Not the position `$`: it is the first match, and what was changed may
 ///   match no longer, so the second time changes the next.
 /// - Not a pipeline: it computes from what it finds.
-fn settles(update: &Document) -> bool {
+pub(in crate::core::parse) fn settles(update: &Document) -> bool {
     let settling = |operator: &str| {
         matches!(
             operator,

@@ -1,0 +1,1003 @@
+//! Backfills in MongoDB: ranges along the index of `_id`.
+//!
+//! An `_id` can be of any type but an array and a regular expression, and one
+//! collection can have several. `{ _id: { $gt: 5 } }` is about numbers only: what
+//! comes after the numbers is never reached with it. So the ends of a range are
+//! compared so only where both are of one type, and by `$expr` where they are not,
+//! which compares in the index's order and reads no more of the index. Nothing is
+//! compared here: order is the server's business, collations included.
+
+use super::history::{
+    Tried, alone, check_fence, in_transaction_for, insert_steps, number, record_document, run,
+    write,
+};
+use super::{Mongo, check_reply, failed, failed_as, pace};
+use crate::core::backfill::{Batch, Key, Shard, Survey};
+use crate::core::history::{Entry, Record};
+use crate::core::id::StoreName;
+use crate::core::pace::{Limits, Reading, Steer, Steering};
+use crate::core::parse::manifest::{Change, Update, Work};
+use crate::core::step::Repeat;
+use crate::failpoint::{around, reach};
+use crate::store::backfill::{Backfills, Job};
+use crate::store::{Fate, Run, StoreError, lease_term};
+use bson::{Bson, Document, doc};
+use futures_util::TryStreamExt;
+use mongodb::ClientSession;
+use mongodb::options::{Hint, ReturnDocument};
+use std::fmt::Write as _;
+use std::time::{Duration, Instant};
+
+/// A batch that other writers are in the way of is tried again for so long, unless
+/// `[timeouts]` says otherwise; then a smaller one is the better try.
+const LOCK_LIMIT: Duration = Duration::from_secs(3);
+
+/// What the server may take for one statement of a batch.
+const STATEMENT_LIMIT: Duration = Duration::from_secs(30);
+
+/// So many documents are sampled for each boundary between two shards.
+const SAMPLES: u64 = 64;
+
+/// `$sample` walks at random where it takes less than a twentieth of a collection,
+/// and else sorts all of it.
+const SAMPLED_FROM: u64 = 20;
+
+const SURVEY: &str = "look at the documents to backfill";
+const BEGIN: &str = "begin the backfill";
+const SHARDS: &str = "read how far the backfill is";
+const CLAIM: &str = "take a shard of the backfill";
+const BATCH: &str = "run a batch of the backfill";
+const STEER: &str = "steer the backfills";
+
+impl Backfills for Mongo {
+    async fn another(&mut self) -> Result<Mongo, StoreError> {
+        Ok(self.clone())
+    }
+
+    async fn survey(
+        &mut self,
+        job: Job<'_>,
+        shards: usize,
+        past: &[Shard],
+    ) -> Result<Survey, StoreError> {
+        survey(self, job, shards, past).await
+    }
+
+    async fn begin(
+        &mut self,
+        job: Job<'_>,
+        shards: &[Shard],
+        entries: &[Entry],
+    ) -> Result<(), StoreError> {
+        around(begin(self, job, shards, entries), "begin a backfill in MongoDB").await
+    }
+
+    async fn shards(&mut self, job: Job<'_>) -> Result<Vec<Shard>, StoreError> {
+        let kept = cursors(self, job.record, Document::new(), SHARDS).await?;
+        Ok(kept.into_iter().map(|kept| kept.shard).collect())
+    }
+
+    async fn claim(&mut self, job: Job<'_>) -> Result<Option<Shard>, StoreError> {
+        around(claim(self, job), "claim a shard in MongoDB").await
+    }
+
+    async fn keep(&mut self, job: Job<'_>, shard: &Shard) -> Result<bool, StoreError> {
+        let now = doc! { "$currentDate": { "recorded_at": true } };
+        around(touch(self, job, shard, now), "keep a shard in MongoDB").await
+    }
+
+    async fn yield_shard(&mut self, job: Job<'_>, shard: &Shard) -> Result<(), StoreError> {
+        let free = doc! { "$set": { "cursor.claimed": false } };
+        around(touch(self, job, shard, free), "yield a shard in MongoDB").await.map(drop)
+    }
+
+    async fn batch(
+        &mut self,
+        job: Job<'_>,
+        shard: &Shard,
+        rows: u64,
+    ) -> Result<Option<Batch>, StoreError> {
+        around(batch(self, job, shard, rows), "batch in MongoDB").await
+    }
+
+    async fn steering(&mut self) -> Result<Steering, StoreError> {
+        let control = self.database.collection::<Document>("migration_control");
+        let control = control.find_one(doc! { "_id": 1 }).await;
+        let control = control.map_err(|error| failed(STEER, &error))?.unwrap_or_default();
+        let reason = || control.get_str("reason").unwrap_or("no reason was given").to_owned();
+        Ok(Steering {
+            paused: control.get_bool("paused").unwrap_or(false).then(reason),
+            speed: pace::float(control.get("speed")).unwrap_or(1.0),
+        })
+    }
+
+    async fn steer(&mut self, steer: &Steer, by: &Run) -> Result<(), StoreError> {
+        around(steer_all(self, steer, by), "steer in MongoDB").await
+    }
+
+    async fn probe(&mut self, limits: &Limits) -> Vec<Reading> {
+        pace::probe(self, limits).await
+    }
+}
+
+fn refused(doing: &'static str, message: impl Into<String>, hint: &str) -> StoreError {
+    let mut error = StoreError::new(StoreName::Mongo, doing, Fate::Refused, message);
+    error.said.hint = Some(hint.to_owned());
+    error
+}
+
+/// Which documents of which collection change how.
+struct Documents<'a> {
+    collection: &'a str,
+    filter: &'a Document,
+    change: &'a Change,
+}
+
+fn documents<'a>(work: &'a Work, doing: &'static str) -> Result<Documents<'a>, StoreError> {
+    match work {
+        Work::Documents { collection, filter, change } => {
+            Ok(Documents { collection, filter, change })
+        }
+        Work::Update { .. }
+        | Work::Sql { .. }
+        | Work::CopyToMongo { .. }
+        | Work::CopyToPostgres { .. } => Err(refused(
+            doing,
+            "this version cannot copy rows into MongoDB",
+            "write the documents with a script of the migration",
+        )),
+    }
+}
+
+/// An `_id` as a key: Extended JSON, or the bytes where that would lose something, as
+/// it loses the order of a document's fields.
+fn key_of(id: &Bson) -> Key {
+    let readable = match id {
+        Bson::Int64(number) if i32::try_from(*number).is_ok() => {
+            id.clone().into_canonical_extjson()
+        }
+        Bson::Double(_) => id.clone().into_canonical_extjson(),
+        _ => id.clone().into_relaxed_extjson(),
+    };
+    let readable = Key(readable);
+    match id_of(&readable) {
+        Some(read) if bytes(&read) == bytes(id) => readable,
+        _ => {
+            let hex = bytes(id).iter().fold(String::new(), |mut hex, byte| {
+                let _ = write!(hex, "{byte:02x}");
+                hex
+            });
+            Key(serde_json::json!({ "$bson": hex }))
+        }
+    }
+}
+
+fn bytes(id: &Bson) -> Vec<u8> {
+    doc! { "": id }.to_vec().unwrap_or_default()
+}
+
+/// Bit for bit: NaN is not equal to itself.
+fn is_same(one: &Bson, other: &Bson) -> bool {
+    bytes(one) == bytes(other)
+}
+
+/// The opposite of [`key_of`].
+fn id_of(key: &Key) -> Option<Bson> {
+    let hex = key.0.as_object().filter(|object| object.len() == 1);
+    let Some(hex) = hex.and_then(|object| object.get("$bson")?.as_str()) else {
+        return Bson::try_from(key.0.clone()).ok();
+    };
+    let digits = hex.as_bytes().chunks_exact(2);
+    let byte = |pair: &[u8]| u8::from_str_radix(str::from_utf8(pair).ok()?, 16).ok();
+    let bytes: Vec<u8> = digits.map(byte).collect::<Option<_>>()?;
+    Document::from_reader(bytes.as_slice()).ok()?.remove("")
+}
+
+fn id(key: &Key, doing: &'static str) -> Result<Bson, StoreError> {
+    id_of(key).ok_or_else(|| {
+        let message = format!("migration_steps: {key} is not an _id");
+        StoreError::new(StoreName::Mongo, doing, Fate::Corrupt, message)
+    })
+}
+
+/// Types whose values a plain `$gt` compares with each other, completely.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Bracket {
+    Number,
+    Text,
+    ObjectId,
+    Binary,
+    Date,
+}
+
+/// None where `$gt` is not the index's order: NaN is less than every number in the
+/// index, and neither less nor greater for `$gt`.
+fn bracket(id: &Bson) -> Option<Bracket> {
+    match id {
+        Bson::Int32(_) | Bson::Int64(_) => Some(Bracket::Number),
+        Bson::Double(number) => (!number.is_nan()).then_some(Bracket::Number),
+        Bson::Decimal128(number) => {
+            (!number.to_string().contains("NaN")).then_some(Bracket::Number)
+        }
+        Bson::String(_) => Some(Bracket::Text),
+        Bson::ObjectId(_) => Some(Bracket::ObjectId),
+        Bson::Binary(_) => Some(Bracket::Binary),
+        Bson::DateTime(_) => Some(Bracket::Date),
+        _ => None,
+    }
+}
+
+/// The documents whose `_id` is above `after` and not above `upto`.
+fn range(after: Option<&Bson>, upto: Option<&Bson>) -> Document {
+    between(after.map(|after| ("$gt", after)), upto)
+}
+
+/// The same, with the operator for its lower end.
+fn between(from: Option<(&str, &Bson)>, upto: Option<&Bson>) -> Document {
+    if let (Some((operator, from)), Some(upto)) = (from, upto)
+        && bracket(from).is_some()
+        && bracket(from) == bracket(upto)
+    {
+        return doc! { "_id": { operator: from, "$lte": upto } };
+    }
+    let bound = |operator: &str, id: &Bson| doc! { operator: ["$_id", { "$literal": id }] };
+    let bounds: Vec<Document> = from
+        .map(|(operator, from)| bound(operator, from))
+        .into_iter()
+        .chain(upto.map(|upto| bound("$lte", upto)))
+        .collect();
+    match bounds.is_empty() {
+        true => Document::new(),
+        false => doc! { "$expr": { "$and": bounds } },
+    }
+}
+
+fn along_id() -> Hint {
+    Hint::Keys(doc! { "_id": 1 })
+}
+
+fn statement_limit(job: Job<'_>) -> Duration {
+    job.timeouts.statement.unwrap_or(STATEMENT_LIMIT)
+}
+
+impl Mongo {
+    fn comment(&self) -> String {
+        format!("lockstep/{}", self.run_id)
+    }
+
+    /// The `_id` that is so many after the first of a range, or before its last.
+    async fn id_at(
+        &self,
+        collection: &str,
+        within: Document,
+        (from, skip): (i32, u64),
+        limit: Duration,
+        doing: &'static str,
+    ) -> Result<Option<Bson>, StoreError> {
+        let found = self
+            .database
+            .collection::<Document>(collection)
+            .find_one(within)
+            .projection(doc! { "_id": 1 })
+            .sort(doc! { "_id": from })
+            .hint(along_id())
+            .skip(skip)
+            .max_time(limit)
+            .comment(self.comment())
+            .await;
+        let found = found.map_err(|error| failed(doing, &error))?;
+        Ok(found.and_then(|mut document| document.remove("_id")))
+    }
+
+    async fn count(
+        &self,
+        collection: &str,
+        within: Document,
+        limit: Duration,
+        doing: &'static str,
+    ) -> Result<u64, StoreError> {
+        let count = self
+            .database
+            .collection::<Document>(collection)
+            .count_documents(within)
+            .hint(along_id())
+            .max_time(limit)
+            .comment(self.comment())
+            .await;
+        count.map_err(|error| failed(doing, &error))
+    }
+}
+
+async fn survey(
+    store: &Mongo,
+    job: Job<'_>,
+    shards: usize,
+    past: &[Shard],
+) -> Result<Survey, StoreError> {
+    let Documents { collection, change, .. } = documents(job.work, SURVEY)?;
+    if !store.has_transactions() && change.repeat() == Repeat::Harmful {
+        return Err(refused(
+            SURVEY,
+            format!(
+                "this change of {collection} must not be done twice, and a standalone server \
+                 has no transaction that could tell whether a batch was done"
+            ),
+            "make the server a replica set, of one member if need be; or write the change so \
+             that a second time changes nothing: `$set`, `$unset` and the like, not `$inc`, and \
+             not a pipeline",
+        ));
+    }
+    let nothing = Survey { key: "_id".to_owned(), ..Survey::default() };
+    if !is_there(store, collection).await? {
+        return Ok(nothing);
+    }
+    // Each round lies above the ones before.
+    let newest = past.iter().max_by_key(|shard| shard.index);
+    let floor = newest.map(|shard| id(&shard.upto, SURVEY)).transpose()?;
+    let above = range(floor.as_ref(), None);
+    let limit = statement_limit(job);
+    let Some(top) = store.id_at(collection, above, (-1, 0), limit, SURVEY).await? else {
+        return Ok(nothing);
+    };
+    let estimate = match &floor {
+        None => {
+            let all = store.database.collection::<Document>(collection);
+            let count = all.estimated_document_count().await;
+            count.map_err(|error| failed(SURVEY, &error))?
+        }
+        Some(floor) => {
+            store.count(collection, range(Some(floor), Some(&top)), limit, SURVEY).await?
+        }
+    };
+    let wanted = u64::try_from(shards).unwrap_or(u64::MAX).clamp(1, estimate.max(1));
+    let mut ends = match wanted {
+        1 => Vec::new(),
+        wanted if floor.is_none() && estimate >= wanted * SAMPLES * SAMPLED_FROM => {
+            sampled(store, collection, &top, wanted).await?
+        }
+        wanted => counted(store, job, collection, floor.as_ref(), &top, (wanted, estimate)).await?,
+    };
+    ends.retain(|end| !is_same(end, &top));
+    ends.dedup_by(|one, other| is_same(one, other));
+    ends.push(top);
+    let pieces = u64::try_from(ends.len()).unwrap_or(u64::MAX);
+    let (mut index, round) =
+        newest.map_or((0, 0), |shard| (shard.index, shard.round.saturating_add(1)));
+    let mut after = floor.as_ref().map(key_of);
+    let shards = ends.iter().map(|end| {
+        index += 1;
+        let upto = key_of(end);
+        Shard {
+            index,
+            round,
+            table: collection.to_owned(),
+            after: after.replace(upto.clone()),
+            upto,
+            estimate: estimate / pieces,
+            passed: 0,
+            rows: 0,
+            done: false,
+            claimed: false,
+        }
+    });
+    let shards = shards.collect();
+    Ok(Survey { estimate, shards, ..nothing })
+}
+
+/// Whether there is such a collection. What is no plain one is refused.
+async fn is_there(store: &Mongo, name: &str) -> Result<bool, StoreError> {
+    let list = doc! { "listCollections": 1, "filter": { "name": name } };
+    let found = async { store.database.run_cursor_command(list).await?.try_collect().await };
+    let found: Vec<Document> =
+        found.await.map_err(|error: mongodb::error::Error| failed(SURVEY, &error))?;
+    let Some(found) = found.first() else { return Ok(false) };
+    let capped = found.get_document("options").and_then(|options| options.get_bool("capped"));
+    match found.get_str("type") {
+        Ok("view") => Err(refused(
+            SURVEY,
+            format!("{name} is a view: it has no documents of its own"),
+            "name the collection that the view reads",
+        )),
+        Ok("timeseries") => Err(refused(
+            SURVEY,
+            format!("{name} is a time series: its documents cannot be changed one by one"),
+            "write what it should hold into a new collection, with a script",
+        )),
+        _ if capped.unwrap_or(false) => Err(refused(
+            SURVEY,
+            format!("{name} is capped: its documents keep their size, and go by themselves"),
+            "write what it should hold into a new collection, with a script",
+        )),
+        _ => Ok(true),
+    }
+}
+
+/// Ends of all shards but the last: some documents at random, in order.
+async fn sampled(
+    store: &Mongo,
+    collection: &str,
+    top: &Bson,
+    shards: u64,
+) -> Result<Vec<Bson>, StoreError> {
+    let size = i64::try_from(shards * SAMPLES).unwrap_or(i64::MAX);
+    let pipeline = vec![
+        doc! { "$sample": { "size": size } },
+        doc! { "$match": range(None, Some(top)) },
+        doc! { "$project": { "_id": 1 } },
+        doc! { "$sort": { "_id": 1 } },
+    ];
+    let found: Result<Vec<Document>, _> = async {
+        store
+            .database
+            .collection::<Document>(collection)
+            .aggregate(pipeline)
+            .comment(store.comment())
+            .await?
+            .try_collect()
+            .await
+    }
+    .await;
+    let found = found.map_err(|error: mongodb::error::Error| failed(SURVEY, &error))?;
+    let every = usize::try_from(SAMPLES).unwrap_or(1);
+    let most = usize::try_from(shards - 1).unwrap_or(usize::MAX);
+    let ends = found.into_iter().skip(every - 1).step_by(every).take(most);
+    Ok(ends.filter_map(|mut document| document.remove("_id")).collect())
+}
+
+/// The same for a few documents, or a part of them: by counting along the index.
+async fn counted(
+    store: &Mongo,
+    job: Job<'_>,
+    collection: &str,
+    floor: Option<&Bson>,
+    top: &Bson,
+    (shards, estimate): (u64, u64),
+) -> Result<Vec<Bson>, StoreError> {
+    let skip = (estimate / shards).saturating_sub(1);
+    let mut ends: Vec<Bson> = Vec::new();
+    for _ in 1..shards {
+        let rest = range(ends.last().or(floor), Some(top));
+        let end = store.id_at(collection, rest, (1, skip), statement_limit(job), SURVEY).await?;
+        let Some(end) = end else { break };
+        ends.push(end);
+    }
+    Ok(ends)
+}
+
+/// The name under which a shard is kept among the steps.
+fn name(record: &Record, index: u32) -> String {
+    match index {
+        1 => record.step.name.to_string(),
+        index => format!("{}#{index}", record.step.name),
+    }
+}
+
+/// The `_id` of its document.
+fn place(record: &Record, index: u32) -> Document {
+    doc! {
+        "version": number(record.step.version), "step": name(record, index),
+        "attempt": record.attempt, "event": record.event.word(),
+    }
+}
+
+fn integer(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}
+
+/// The keys stand in it as what they are, so that people can read them, and nothing
+/// is lost; `null` is a key, so where there is none, no field is.
+fn cursor(shard: &Shard, doing: &'static str) -> Result<Document, StoreError> {
+    let mut cursor = doc! { "round": i64::from(shard.round), "table": &shard.table };
+    if let Some(after) = &shard.after {
+        cursor.insert("after", id(after, doing)?);
+    }
+    cursor.extend(doc! {
+        "upto": id(&shard.upto, doing)?,
+        "estimate": integer(shard.estimate),
+        "passed": integer(shard.passed),
+        "done": shard.done,
+        "claimed": shard.claimed,
+    });
+    Ok(cursor)
+}
+
+/// A shard as it is kept, and by which run.
+struct Kept {
+    shard: Shard,
+    run_id: String,
+}
+
+fn kept(record: &Record, document: &Document, doing: &'static str) -> Result<Kept, StoreError> {
+    let step = document.get_str("step").unwrap_or_default();
+    let read = || {
+        let index = match step.rsplit_once('#') {
+            Some((_, index)) => index.parse().ok()?,
+            None => 1,
+        };
+        let cursor = document.get_document("cursor").ok()?;
+        let whole = |value: Option<&Bson>| match value? {
+            Bson::Int32(number) => u64::try_from(*number).ok(),
+            Bson::Int64(number) => u64::try_from(*number).ok(),
+            _ => None,
+        };
+        let shard = Shard {
+            index,
+            round: u32::try_from(whole(cursor.get("round"))?).ok()?,
+            table: cursor.get_str("table").ok()?.to_owned(),
+            after: cursor.get("after").map(key_of),
+            upto: key_of(cursor.get("upto")?),
+            estimate: whole(cursor.get("estimate"))?,
+            passed: whole(cursor.get("passed"))?,
+            rows: whole(document.get("rows"))?,
+            done: cursor.get_bool("done").ok()?,
+            claimed: cursor.get_bool("claimed").ok()?,
+        };
+        Some(Kept { shard, run_id: document.get_str("run_id").ok()?.to_owned() })
+    };
+    read().ok_or_else(|| {
+        let message = format!(
+            "migration_steps: the progress of {} {step} is not what this program writes",
+            record.step.version
+        );
+        StoreError::new(StoreName::Mongo, doing, Fate::Corrupt, message)
+    })
+}
+
+/// Shards of a backfill of which something holds, in order.
+async fn cursors(
+    store: &Mongo,
+    record: &Record,
+    holds: Document,
+    doing: &'static str,
+) -> Result<Vec<Kept>, StoreError> {
+    let mut filter = doc! {
+        "version": number(record.step.version),
+        "attempt": record.attempt,
+        "event": record.event.word(),
+    };
+    filter.extend(holds);
+    let found: Result<Vec<Document>, _> = async {
+        let steps = store.database.collection::<Document>("migration_steps");
+        steps.find(filter).await?.try_collect().await
+    }
+    .await;
+    let found = found.map_err(|error: mongodb::error::Error| failed(doing, &error))?;
+    let own = record.step.name.to_string();
+    let is_ours = |document: &&Document| {
+        let step = document.get_str("step").unwrap_or_default();
+        step.strip_prefix(&own).is_some_and(|rest| rest.is_empty() || rest.starts_with('#'))
+    };
+    let ours = found.iter().filter(is_ours).map(|document| kept(record, document, doing));
+    let mut ours: Vec<Kept> = ours.collect::<Result<_, _>>()?;
+    ours.sort_by_key(|kept| kept.shard.index);
+    Ok(ours)
+}
+
+async fn begin(
+    store: &Mongo,
+    job: Job<'_>,
+    shards: &[Shard],
+    entries: &[Entry],
+) -> Result<(), StoreError> {
+    let mut documents = Vec::with_capacity(shards.len());
+    for shard in shards {
+        let mut document = record_document(store, job.record);
+        document.insert("_id", place(job.record, shard.index));
+        document.insert("step", name(job.record, shard.index));
+        document.insert("cursor", cursor(shard, BEGIN)?);
+        document.insert("rows", integer(shard.rows));
+        documents.push(document);
+    }
+    if !store.has_transactions() {
+        // In order, from the lowest: what a crash leaves out lies above what is there,
+        // and the next sweep finds it.
+        write(store, None, &[]).await.map_err(alone)?;
+        if !documents.is_empty() {
+            reach("the shards in MongoDB");
+            insert_steps(store, None, documents).await.map_err(alone)?;
+        }
+        reach("the entries beside the shards in MongoDB");
+        return write(store, None, entries).await.map_err(alone);
+    }
+    in_transaction_for(store, BEGIN, LOCK_LIMIT, async |store, session| {
+        write(store, Some(&mut *session), entries).await?;
+        match documents.is_empty() {
+            true => Ok(()),
+            false => insert_steps(store, Some(session), documents.clone()).await,
+        }
+    })
+    .await
+    .map(drop)
+}
+
+async fn claim(store: &Mongo, job: Job<'_>) -> Result<Option<Shard>, StoreError> {
+    let open = cursors(store, job.record, doc! { "cursor.done": false }, CLAIM).await?;
+    let mut claimants: Vec<&str> = open
+        .iter()
+        .filter(|kept| kept.shard.claimed && kept.run_id != store.run_id)
+        .map(|kept| kept.run_id.as_str())
+        .collect();
+    claimants.sort_unstable();
+    claimants.dedup();
+    let over = over(store, &claimants).await?;
+    let term = i64::try_from((lease_term() * 3 / 2).as_millis()).unwrap_or(i64::MAX);
+    let silent = doc! { "$lt": ["$recorded_at", { "$subtract": ["$$NOW", term] }] };
+    let free = doc! { "$or": [
+        { "cursor.claimed": false },
+        { "run_id": { "$in": over } },
+        { "run_id": { "$ne": &store.run_id }, "$expr": silent },
+    ] };
+    let ours = doc! {
+        "$set": { "cursor.claimed": true, "run_id": &store.run_id, "fence": store.fence },
+        "$currentDate": { "recorded_at": true },
+    };
+    let steps = store.database.collection::<Document>("migration_steps");
+    for kept_before in open {
+        if kept_before.shard.claimed && kept_before.run_id == store.run_id {
+            continue;
+        }
+        let mut this = doc! {
+            "_id": place(job.record, kept_before.shard.index), "cursor.done": false,
+        };
+        this.extend(free.clone());
+        // It is one update, so of any number of takers one gets it.
+        let taken = steps
+            .find_one_and_update(this, ours.clone())
+            .return_document(ReturnDocument::After)
+            .await
+            .map_err(|error| failed_as(CLAIM, &error, Fate::Unknown))?;
+        if let Some(document) = taken {
+            return Ok(Some(kept(job.record, &document, CLAIM)?.shard));
+        }
+    }
+    Ok(None)
+}
+
+/// Those of some runs that are over.
+async fn over(store: &Mongo, runs: &[&str]) -> Result<Vec<String>, StoreError> {
+    if runs.is_empty() {
+        return Ok(Vec::new());
+    }
+    let filter = doc! { "_id": { "$in": runs }, "outcome": "running" };
+    let running: Result<Vec<Document>, _> = async {
+        let collection = store.database.collection::<Document>("migration_runs");
+        collection.find(filter).projection(doc! { "_id": 1 }).await?.try_collect().await
+    }
+    .await;
+    let running = running.map_err(|error: mongodb::error::Error| failed(CLAIM, &error))?;
+    let runs_on = |run: &str| {
+        running.iter().any(|document| document.get_str("_id").is_ok_and(|id| id == run))
+    };
+    Ok(runs.iter().filter(|run| !runs_on(run)).map(|&run| run.to_owned()).collect())
+}
+
+/// Changes the document of a shard, if it is still ours.
+async fn touch(
+    store: &Mongo,
+    job: Job<'_>,
+    shard: &Shard,
+    change: Document,
+) -> Result<bool, StoreError> {
+    let steps = store.database.collection::<Document>("migration_steps");
+    let touched = steps.update_one(ours(store, job, shard), change).await;
+    let touched = touched.map_err(|error| failed_as(CLAIM, &error, Fate::Unknown))?;
+    Ok(touched.matched_count > 0)
+}
+
+fn ours(store: &Mongo, job: Job<'_>, shard: &Shard) -> Document {
+    doc! {
+        "_id": place(job.record, shard.index),
+        "run_id": &store.run_id,
+        "cursor.claimed": true,
+    }
+}
+
+/// The change of the documents from a shard's cursor to `bound`, as one command.
+fn change(store: &Mongo, job: Job<'_>, within: Document) -> Result<Document, StoreError> {
+    let Documents { collection, filter, change } = documents(job.work, BATCH)?;
+    let q = match filter.is_empty() {
+        true => within,
+        false => doc! { "$and": [within, filter] },
+    };
+    let mut command = match change {
+        Change::Update(update) => {
+            let u = match update {
+                Update::Operators(operators) => Bson::Document(operators.clone()),
+                Update::Pipeline(stages) => {
+                    Bson::Array(stages.iter().cloned().map(Bson::Document).collect())
+                }
+            };
+            let update = doc! { "q": q, "u": u, "multi": true, "hint": { "_id": 1 } };
+            doc! { "update": collection, "updates": [update] }
+        }
+        Change::Delete => {
+            let delete = doc! { "q": q, "limit": 0, "hint": { "_id": 1 } };
+            doc! { "delete": collection, "deletes": [delete] }
+        }
+    };
+    command.insert("comment", store.comment());
+    command.insert("maxTimeMS", integer(whole_millis(statement_limit(job))));
+    Ok(command)
+}
+
+fn whole_millis(limit: Duration) -> u64 {
+    u64::try_from(limit.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// How many documents a reply says were changed.
+fn changed(reply: &Document) -> u64 {
+    let field = reply.get("nModified").or_else(|| reply.get("n"));
+    field.and_then(Bson::as_i32).and_then(|count| u64::try_from(count).ok()).unwrap_or(0)
+}
+
+async fn batch(
+    store: &Mongo,
+    job: Job<'_>,
+    shard: &Shard,
+    rows: u64,
+) -> Result<Option<Batch>, StoreError> {
+    let collection = documents(job.work, BATCH)?.collection;
+    let after = shard.after.as_ref().map(|after| id(after, BATCH)).transpose()?;
+    let upto = id(&shard.upto, BATCH)?;
+    let limit = statement_limit(job);
+    // From the very first `_id` on, where there is no end below: one that can be
+    // compared plainly is compared faster.
+    let mut from = after.as_ref().map(|after| ("$gt", after));
+    let first = match from {
+        Some(_) => None,
+        None => store.id_at(collection, range(None, None), (1, 0), limit, BATCH).await?,
+    };
+    from = from.or(first.as_ref().map(|first| ("$gte", first)));
+    let rest = between(from, Some(&upto));
+    let rows = rows.max(1);
+    let bound = store.id_at(collection, rest.clone(), (1, rows - 1), limit, BATCH).await?;
+    let (bound, passed) = match bound {
+        Some(bound) => (bound, rows),
+        None => (upto.clone(), store.count(collection, rest, limit, BATCH).await?),
+    };
+    let done = is_same(&bound, &upto);
+    let moved = Shard {
+        after: Some(if done { shard.upto.clone() } else { key_of(&bound) }),
+        passed: shard.passed + passed,
+        done,
+        claimed: !done,
+        ..shard.clone()
+    };
+    let command = change(store, job, between(from, Some(&bound)))?;
+    let cursor = cursor(&moved, BATCH)?;
+    let next = Next { job, shard, cursor };
+    let written = match store.has_transactions() {
+        true => together(store, &next, &command).await,
+        false => one_by_one(store, &next, command).await,
+    };
+    let Some((rows, commit)) = written.map_err(advise)? else { return Ok(None) };
+    let shard = Shard { rows: shard.rows + rows, ..moved };
+    Ok(Some(Batch { shard, passed, rows, commit }))
+}
+
+/// A transaction that outgrew what the server allows: say what to do.
+fn advise(mut error: StoreError) -> StoreError {
+    // TransactionExceededLifetimeLimitSeconds, TransactionTooLargeForCache
+    let outgrown = ["code 290", "code 388"];
+    if error.said.code.as_ref().is_some_and(|code| outgrown.iter().any(|end| code.ends_with(end))) {
+        error.said.hint = Some("give the backfill a smaller `batch`".to_owned());
+    }
+    error
+}
+
+/// Where a shard's cursor goes from where it is.
+struct Next<'a> {
+    job: Job<'a>,
+    shard: &'a Shard,
+    cursor: Document,
+}
+
+impl Next<'_> {
+    /// Moves the cursor, if the shard is still ours. Its documents are counted as
+    /// passed once: where it stands elsewhere than the caller thinks, the batch
+    /// was done already.
+    async fn step(
+        &self,
+        store: &Mongo,
+        mut session: Option<&mut ClientSession>,
+        rows: u64,
+    ) -> Result<bool, Tried> {
+        let mut q = ours(store, self.job, self.shard);
+        q.insert("cursor.passed", integer(self.shard.passed));
+        q.insert("cursor.done", false);
+        let u = doc! {
+            "$set": { "cursor": &self.cursor, "fence": store.fence },
+            "$inc": { "rows": integer(rows) },
+            "$currentDate": { "recorded_at": true },
+        };
+        let update = doc! { "update": "migration_steps", "updates": [{ "q": q, "u": u }] };
+        let reply = run(store, session.as_deref_mut(), update).await?;
+        if reply.get("n").and_then(Bson::as_i32) == Some(1) {
+            return Ok(true);
+        }
+        let look = doc! {
+            "find": "migration_steps", "filter": ours(store, self.job, self.shard), "limit": 1,
+        };
+        let steps = match session {
+            Some(session) => store.database.run_command(look).session(session).await,
+            None => store.database.run_command(look).await,
+        };
+        let steps = steps.map_err(|error| Tried::of(BATCH, &error))?;
+        let first = steps.get_document("cursor").and_then(|cursor| cursor.get_array("firstBatch"));
+        if first.is_ok_and(|found| !found.is_empty()) {
+            let message = format!(
+                "shard {} of {} is further than this batch began; read how far it is, and go on \
+                 from there",
+                self.shard.index, self.job.record.step
+            );
+            let error = StoreError::new(StoreName::Mongo, BATCH, Fate::Refused, message);
+            return Err(Tried::Failed(error));
+        }
+        Ok(false)
+    }
+}
+
+/// The batch and its cursor in one transaction. The fence is read and not written, as
+/// workers of one run would be in each other's way there; whoever takes the lease
+/// writes to the shard's document too.
+async fn together(
+    store: &Mongo,
+    next: &Next<'_>,
+    command: &Document,
+) -> Result<Option<(u64, Duration)>, StoreError> {
+    let mut rows = 0;
+    let mut taken = false;
+    let limit = next.job.timeouts.lock.unwrap_or(LOCK_LIMIT);
+    let committed = in_transaction_for(store, BATCH, limit, async |store, session| {
+        let reply = store.database.run_command(command.clone()).session(&mut *session).await;
+        let reply = reply.map_err(|error| Tried::of(BATCH, &error))?;
+        check_reply(BATCH, &reply).map_err(Tried::Failed)?;
+        rows = changed(&reply);
+        let moved = next.step(store, Some(&mut *session), rows).await?;
+        check_fence(store, &mut *session).await?;
+        taken = !moved;
+        if taken {
+            let message = "another run has taken the shard";
+            let error = StoreError::new(StoreName::Mongo, BATCH, Fate::Fenced, message);
+            return Err(Tried::Failed(error));
+        }
+        Ok(())
+    })
+    .await;
+    match committed {
+        Ok(commit) => Ok(Some((rows, commit))),
+        Err(_) if taken => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Without transactions: the batch, which may be done twice, and then the cursor.
+async fn one_by_one(
+    store: &Mongo,
+    next: &Next<'_>,
+    mut command: Document,
+) -> Result<Option<(u64, Duration)>, StoreError> {
+    let steps = store.database.collection::<Document>("migration_steps");
+    store.check_lease().await?;
+    let still = steps.find_one(ours(store, next.job, next.shard)).await;
+    if still.map_err(|error| failed(BATCH, &error))?.is_none() {
+        return Ok(None);
+    }
+    command.insert("writeConcern", doc! { "w": "majority", "j": true });
+    let began = Instant::now();
+    let reply = store.database.run_command(command).await;
+    let reply = reply.map_err(|error| failed_as(BATCH, &error, Fate::Unknown))?;
+    check_reply(BATCH, &reply)?;
+    let commit = began.elapsed();
+    let rows = changed(&reply);
+    reach("a batch without its cursor in MongoDB");
+    let moved = next.step(store, None, rows).await.map_err(alone)?;
+    Ok(moved.then_some((rows, commit)))
+}
+
+async fn steer_all(store: &Mongo, steer: &Steer, by: &Run) -> Result<(), StoreError> {
+    let (command, set, reason) = match steer {
+        Steer::Pause(why) => {
+            ("backfill pause", doc! { "paused": true, "reason": why }, Some(why.clone()))
+        }
+        Steer::Resume => {
+            ("backfill resume", doc! { "paused": false, "reason": null }, by.reason.clone())
+        }
+        Steer::Speed(speed) => {
+            let reason = by.reason.clone().unwrap_or_else(|| format!("speed {speed}"));
+            ("backfill speed", doc! { "speed": *speed }, Some(reason))
+        }
+    };
+    let control = store.database.collection::<Document>("migration_control");
+    let control = control.find_one_and_update(doc! { "_id": 1 }, doc! { "$set": set }).await;
+    let Some(control) = control.map_err(|error| failed_as(STEER, &error, Fate::Unknown))? else {
+        let never = "no migration ever ran in this database";
+        return Err(StoreError::new(StoreName::Mongo, STEER, Fate::Refused, never));
+    };
+    reach("what was steered and is not in the audit log of MongoDB");
+    let audit = doc! {
+        "_id": &by.id, "run_id": &by.id, "command": command, "started_by": by.who(),
+        "pid": i64::from(by.pid), "started_at": bson::DateTime::now(),
+        "finished_at": bson::DateTime::now(), "from_version": null, "to_version": null,
+        "release": null, "fence": control.get("fence"), "writes": 0_i64, "outcome": "ok",
+        "error": null, "reason": reason, "tool_version": env!("CARGO_PKG_VERSION"),
+    };
+    let runs = store.database.collection::<Document>("migration_runs");
+    runs.insert_one(audit).await.map(drop).map_err(|error| failed_as(STEER, &error, Fate::Unknown))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bson::oid::ObjectId;
+    use bson::{Binary, DateTime, Timestamp};
+
+    #[test]
+    fn a_key_reads_back_bit_for_bit() {
+        let binary = |subtype: u8, bytes: &[u8]| {
+            Bson::Binary(Binary { subtype: subtype.into(), bytes: bytes.to_vec() })
+        };
+        for id in [
+            Bson::Null,
+            Bson::MinKey,
+            Bson::MaxKey,
+            Bson::Int32(5),
+            Bson::Int64(5),
+            Bson::Int64(1 << 60),
+            Bson::Int64(i64::MIN),
+            Bson::Double(5.0),
+            Bson::Double(-0.0),
+            Bson::Double(0.1),
+            Bson::Double(f64::NAN),
+            Bson::Double(f64::NEG_INFINITY),
+            Bson::Double(1e300),
+            Bson::Decimal128("1.50".parse().expect("a decimal")),
+            Bson::Decimal128("NaN".parse().expect("a decimal")),
+            Bson::String("a \"b\" ü".to_owned()),
+            Bson::String(String::new()),
+            Bson::ObjectId(ObjectId::new()),
+            Bson::Boolean(false),
+            Bson::DateTime(DateTime::from_millis(1_700_000_000_123)),
+            Bson::DateTime(DateTime::from_millis(i64::MIN)),
+            Bson::Timestamp(Timestamp { time: 7, increment: 8 }),
+            binary(0, b"ab"),
+            binary(4, &[7; 16]),
+            binary(4, b"short"),
+            binary(128, b""),
+            Bson::Document(doc! { "b": 1, "a": 2_i64 }),
+            Bson::Document(doc! { "a": 1, "b": { "d": 1.0, "c": 1 } }),
+            Bson::Document(doc! { "$oid": "5" }),
+            Bson::Document(Document::new()),
+            Bson::JavaScriptCode("a".to_owned()),
+        ] {
+            let key = key_of(&id);
+            let text = serde_json::to_string(&key).expect("JSON");
+            let read: Key = serde_json::from_str(&text).expect("a key");
+            let back = id_of(&read).expect("an _id");
+            assert_eq!(bytes(&back), bytes(&id), "{id:?}: {key}");
+        }
+    }
+
+    #[test]
+    fn a_common_key_is_readable() {
+        let shown = |id: Bson| key_of(&id).to_string();
+        assert_eq!(shown(Bson::Int32(5)), "5");
+        assert_eq!(shown(Bson::Int64(1 << 40)), "1099511627776");
+        assert_eq!(shown(Bson::String("a".to_owned())), "\"a\"");
+        assert_eq!(
+            shown(Bson::ObjectId(ObjectId::from_bytes([1; 12]))),
+            "{\"$oid\":\"010101010101010101010101\"}"
+        );
+    }
+
+    #[test]
+    fn only_ends_of_one_type_are_compared_plainly() {
+        let plain = |after: Bson, upto: Bson| range(Some(&after), Some(&upto)).contains_key("_id");
+        assert!(plain(Bson::Int32(1), Bson::Double(2.5)));
+        assert!(plain(Bson::String("a".to_owned()), Bson::String("b".to_owned())));
+        assert!(!plain(Bson::Int32(1), Bson::String("b".to_owned())));
+        assert!(!plain(Bson::Double(f64::NAN), Bson::Int32(1)));
+        assert!(!plain(Bson::Boolean(false), Bson::Boolean(true)));
+        assert!(!range(None, Some(&Bson::Int32(1))).contains_key("_id"));
+    }
+}
