@@ -9,7 +9,10 @@ use crate::core::expectation::Broken;
 use crate::core::history::{Entry, Snapshot};
 use crate::core::id::{StoreName, Version};
 use crate::core::migration::Rollback;
+use crate::core::parse::manifest::{MongoAnswer, MongoSource};
 use crate::core::step::{MongoStep, PgStep};
+use crate::store::backfill::Backfills;
+use crate::store::invariant::Invariants;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
@@ -101,6 +104,28 @@ pub trait Store {
     /// Removes what an interrupted [`perform`](Store::perform) of this very step
     /// left behind, and nothing else.
     async fn clear(&mut self, step: &Self::Step) -> Result<(), StoreError>;
+}
+
+/// Postgres, as the engine needs it.
+pub trait PostgresStore:
+    Store<Step = PgStep> + Backfills + Invariants<Question = str, Rows = str>
+{
+}
+
+impl<S> PostgresStore for S where
+    S: Store<Step = PgStep> + Backfills + Invariants<Question = str, Rows = str>
+{
+}
+
+/// MongoDB, as the engine needs it.
+pub trait MongoStore:
+    Store<Step = MongoStep> + Backfills + Invariants<Question = MongoAnswer, Rows = MongoSource>
+{
+}
+
+impl<S> MongoStore for S where
+    S: Store<Step = MongoStep> + Backfills + Invariants<Question = MongoAnswer, Rows = MongoSource>
+{
 }
 
 /// Keeps a lease alive.
@@ -432,6 +457,6 @@ fn mongo<M>(store: Option<&mut M>) -> Result<&mut M, StoreError> {
     store.ok_or_else(|| not_configured(StoreName::Mongo))
 }
 
-fn not_configured(store: StoreName) -> StoreError {
+pub(crate) fn not_configured(store: StoreName) -> StoreError {
     StoreError::new(store, "find the store", Fate::Unreachable, "it is not configured")
 }

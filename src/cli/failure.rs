@@ -261,6 +261,8 @@ fn of_execution(error: ExecuteError) -> Failure {
             let place = at.as_ref().and_then(|at| place(at, 0, 0));
             Failure { place, ..Failure::new(Exit::Failed, "NAME_TAKEN", obstacle).next(next) }
         }
+        Cause::Broken(broken) => Failure::from(*broken),
+        Cause::Program(error) => Failure::from(error),
         Cause::Ask => Failure {
             place: at.as_ref().and_then(|at| place(at, 0, 0)),
             ..Failure::new(

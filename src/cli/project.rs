@@ -6,13 +6,14 @@ use crate::cli::exit::Exit;
 use crate::cli::failure::Failure;
 use crate::core::id::{StoreName, Version};
 use crate::core::migration::MigrationSet;
+use crate::core::pace;
 use crate::core::server::{MongoServer, PostgresServer, Servers};
-use crate::engine::{Stop, StopReason};
+use crate::engine::{Means, Stop, StopReason};
 use crate::source::{self, SourceError};
 use crate::store::mongo::{Mongo, MongoConfig};
 use crate::store::postgres::{Postgres, PostgresConfig, TlsDefaults};
 use crate::store::{Fate, Run, StoreError, Stores};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -102,6 +103,44 @@ pub enum Files {
     IfThere,
     /// For nothing: `history`.
     Unread,
+}
+
+/// How what `migration.toml` names is carried out, in a project.
+pub struct Ways {
+    pace: pace::Settings,
+    minute: Box<dyn Fn() -> u16>,
+    migrations: PathBuf,
+    postgres_url: Option<String>,
+    mongo_url: Option<String>,
+}
+
+impl Ways {
+    /// Those of the configuration; without probes and pauses if `unthrottled`.
+    pub fn of(config: &Config, unthrottled: bool) -> Ways {
+        let mut pace = config.throttle.pace();
+        pace.throttled &= !unthrottled;
+        let postgres = config.postgres.as_ref();
+        let mongo = config.mongo.as_ref();
+        let timezone = config.throttle.timezone.clone();
+        Ways {
+            pace,
+            minute: Box::new(move || timezone.minute(chrono::Utc::now())),
+            migrations: config.dir.clone(),
+            postgres_url: postgres.map(|settings| settings.url.expose().to_owned()),
+            mongo_url: mongo.map(|settings| settings.url.expose().to_owned()),
+        }
+    }
+
+    /// The same, for the engine.
+    pub fn means(&self) -> Means<'_> {
+        Means {
+            pace: &self.pace,
+            minute: &self.minute,
+            migrations: &self.migrations,
+            postgres_url: self.postgres_url.as_deref(),
+            mongo_url: self.mongo_url.as_deref(),
+        }
+    }
 }
 
 /// A project with its databases reached.

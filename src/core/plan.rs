@@ -10,11 +10,11 @@ use crate::core::history::{Event, Histories, Row, RowStatus, Status, StepState};
 use crate::core::id::{Direction, Phase, StepId, StepName, StoreName, Version};
 use crate::core::migration::{Migration, MigrationSet, OnFailure, Rollback};
 use crate::core::parse::folder;
-use crate::core::parse::manifest::CleanupPolicy;
+use crate::core::parse::manifest::{Check, CleanupPolicy, Sample};
 use crate::core::problem::Problem;
 use crate::core::server::Servers;
-use crate::core::step::{Body, Commit, MongoKind, Step};
-use crate::core::touches::{Overlap, overlap};
+use crate::core::step::{Body, Commit, Guard, MongoKind, QualifiedName, Step};
+use crate::core::touches::{Overlap, overlap, touches};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::time::Duration;
@@ -714,6 +714,7 @@ fn apply(
                 .any(|(_, name, state)| name.phase() == Phase::Cleanup && is_live(state));
         let last = if is_cleaning || !is_phased(migration) { Phase::Cleanup } else { last };
         let mut before: Option<Phase> = None;
+        let mut is_guarded = false;
         // What is half cleaned up can no longer be asked.
         let mut is_checked = is_cleaning;
         for step in &migration.steps {
@@ -747,7 +748,10 @@ fn apply(
                     actions.push(Action::Check(checks));
                 }
             }
-            let step = Attempt { step: with_commit(step, servers), attempt: 0 };
+            let mut step = Attempt { step: with_commit(step, servers), attempt: 0 };
+            if phase == Phase::Cleanup && !is_cleaning {
+                guard(&mut step.step, migration, &mut is_guarded);
+            }
             match recorded {
                 _ if dead => actions.push(Action::Run(Attempt { attempt: newest + 1, ..step })),
                 None => actions.push(Action::Run(Attempt { attempt: newest.max(1), ..step })),
@@ -820,6 +824,41 @@ fn apply(
         actions,
     };
     Ok(Applied { work: Some(work), left })
+}
+
+/// Lets the first transaction of a cleanup ask the invariants that want it, behind
+/// locks on the tables that it touches.
+fn guard(step: &mut Step, migration: &Migration, is_guarded: &mut bool) {
+    let known = touches(step).known;
+    let Body::Postgres(body) = &mut step.body else { return };
+    if step.commit != Commit::Atomic || std::mem::replace(is_guarded, true) {
+        return;
+    }
+    let guards = migration.steps.iter().filter_map(|step| match &step.body {
+        Body::Check(invariant) if invariant.locked => {
+            let Check::Postgres { query, expect } = &invariant.check else { return None };
+            let sample = match &invariant.sample {
+                Some(Sample::Postgres(query)) => Some(query.clone()),
+                Some(Sample::Mongo(_)) | None => None,
+            };
+            let name = invariant.name.text.clone();
+            Some(Guard { name, query: query.clone(), expect: expect.clone(), sample })
+        }
+        _ => None,
+    });
+    body.guards = guards.collect();
+    if body.guards.is_empty() {
+        return;
+    }
+    let tables = known.into_iter().filter(|(store, _)| *store == StoreName::Postgres);
+    body.locks = tables
+        .map(|(_, name)| match name.split_once('.') {
+            Some((schema, name)) => {
+                QualifiedName { schema: Some(schema.to_owned()), name: name.to_owned() }
+            }
+            None => QualifiedName { schema: None, name },
+        })
+        .collect();
 }
 
 /// Whether it has phases, and so may be left between two of them. The invariants

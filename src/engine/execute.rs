@@ -5,15 +5,19 @@
 //!
 //! [`plan`]: crate::core::plan::plan
 
+mod named;
+
 use crate::core::duration::show;
+use crate::core::expectation::Broken;
 use crate::core::history::{Entry, Event, Record, Row, RowStatus, StepState, Timestamp};
 use crate::core::id::{Direction, StepId, StepName, StoreName, Version};
 use crate::core::notice::{Notice, Notices};
 use crate::core::plan::{Action, Attempt, Plan, Work};
 use crate::core::step::{Body, Commit, MongoKind, SqlKind, Step};
 use crate::engine::lock::{Locked, jitter};
-use crate::engine::{Clock, Stop, StopReason};
-use crate::store::{Fate, Holds, Run, StepRef, Store, StoreError};
+use crate::engine::program::ProgramError;
+use crate::engine::{Clock, Means, Stop, StopReason};
+use crate::store::{Fate, Holds, MongoStore, PostgresStore, Run, StepRef, StoreError};
 use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
@@ -41,6 +45,8 @@ pub struct Context<'a> {
     pub notices: &'a mut dyn Notices,
     /// Asked between two steps.
     pub stop: &'a Stop,
+    /// How what `migration.toml` names is carried out.
+    pub means: Means<'a>,
 }
 
 /// Why a run stopped before its plan was carried out. What it had done is
@@ -77,6 +83,10 @@ pub enum Cause {
     Obstacle(String),
     /// Only a person can say whether a step in doubt has happened.
     Ask,
+    /// An invariant does not hold.
+    Broken(Box<Broken>),
+    /// A program failed.
+    Program(ProgramError),
     /// Somebody asked for it.
     Stopped(StopReason),
 }
@@ -99,8 +109,8 @@ pub async fn execute<P, M>(
     context: Context<'_>,
 ) -> Result<Vec<Version>, ExecuteError>
 where
-    P: Store<Step = crate::core::step::PgStep>,
-    M: Store<Step = crate::core::step::MongoStep>,
+    P: PostgresStore,
+    M: MongoStore,
 {
     let mut executor = Executor {
         locked,
@@ -178,8 +188,8 @@ struct Executor<'a, 'b, 'c, P, M> {
 
 impl<P, M> Executor<'_, '_, '_, P, M>
 where
-    P: Store<Step = crate::core::step::PgStep>,
-    M: Store<Step = crate::core::step::MongoStep>,
+    P: PostgresStore,
+    M: MongoStore,
 {
     async fn work(&mut self, work: &Work) -> Result<(), (Cause, Option<Step>)> {
         let begun = self.context.clock.now();
@@ -266,7 +276,7 @@ where
         }
         let undone = match cause {
             Cause::Store(error) => error.fate == Fate::Refused,
-            Cause::Obstacle(_) | Cause::Stopped(_) => true,
+            Cause::Obstacle(_) | Cause::Broken(_) | Cause::Program(_) | Cause::Stopped(_) => true,
             Cause::Ask => false,
         };
         // It was written with the announcement of a journaled step.
@@ -319,7 +329,7 @@ where
                 }
             }
             Action::Pause(time) => {
-                self.say(Notice::Remark(format!("waiting {} before the next phase", show(*time))));
+                self.remark(format!("waiting {} before the next phase", show(*time)));
                 let mut stop = self.context.stop.clone();
                 tokio::select! {
                     reason = stop.wait() => return Err(Cause::Stopped(reason)),
@@ -329,7 +339,9 @@ where
             Action::Check(steps) => {
                 for step in steps {
                     self.check_stop()?;
-                    self.check(work, step).await?;
+                    if let Body::Check(invariant) = &step.body {
+                        self.check(work, invariant).await?;
+                    }
                 }
             }
             Action::Seal | Action::Hold => {
@@ -353,14 +365,22 @@ where
         Ok(())
     }
 
-    /// What must be true, asked once more.
-    async fn check(&mut self, _work: &Work, _step: &Step) -> Result<(), Cause> {
-        todo!()
-    }
-
     /// A step that never ran.
     async fn run(&mut self, work: &Work, attempt: &Attempt) -> Result<(), Cause> {
         let store = attempt.step.store();
+        match &attempt.step.body {
+            Body::Postgres(_) | Body::Mongo(_) => {}
+            Body::Backfill(backfill) => return self.backfill(work, attempt, backfill).await,
+            Body::Check(invariant) => {
+                self.check(work, invariant).await?;
+                return Ok(self.append(store, vec![record(work, attempt, Event::Applied)]).await?);
+            }
+            Body::Program(program) => {
+                self.append(store, vec![record(work, attempt, Event::Started)]).await?;
+                self.in_doubt = true;
+                return self.program(work, attempt, program).await;
+            }
+        }
         match attempt.step.commit {
             Commit::Atomic => {
                 let mut entries = std::mem::take(self.behind.of(store));
@@ -437,6 +457,15 @@ where
 
     /// A step in doubt, on the way up or in the middle of a down script.
     async fn settle(&mut self, work: &Work, attempt: &Attempt) -> Result<(), Cause> {
+        match &attempt.step.body {
+            Body::Postgres(_) | Body::Mongo(_) => {}
+            Body::Backfill(backfill) => return self.backfill(work, attempt, backfill).await,
+            Body::Check(_) => return self.run(work, attempt).await,
+            Body::Program(program) => {
+                self.in_doubt = true;
+                return self.program(work, attempt, program).await;
+            }
+        }
         self.in_doubt = true;
         let step = step_ref(&attempt.step);
         match self.locked.stores.holds(step).await? {
@@ -677,7 +706,7 @@ fn step_ref(step: &Step) -> StepRef<'_> {
         Body::Postgres(body) => StepRef::Postgres(body),
         Body::Mongo(body) => StepRef::Mongo(body),
         Body::Backfill(_) | Body::Check(_) | Body::Program(_) => {
-            unreachable!("the reader of folders refuses them")
+            unreachable!("run() and settle() have their own ways with them")
         }
     }
 }

@@ -13,7 +13,9 @@ pub mod repair;
 pub mod run;
 
 use crate::core::history::Timestamp;
+use crate::core::pace;
 use std::fmt;
+use std::path::Path;
 use tokio::sync::watch;
 
 /// Tells the time. The engine writes it into rows for people to read; no
@@ -21,6 +23,21 @@ use tokio::sync::watch;
 pub trait Clock {
     /// Now.
     fn now(&self) -> Timestamp;
+}
+
+/// How what `migration.toml` names is carried out.
+#[derive(Clone, Copy)]
+pub struct Means<'a> {
+    /// The project's pace of backfills.
+    pub pace: &'a pace::Settings,
+    /// The minute of the day, where the window of that pace is.
+    pub minute: &'a dyn Fn() -> u16,
+    /// Where the folders of the migrations are: programs run in them.
+    pub migrations: &'a Path,
+    /// For programs, with its password.
+    pub postgres_url: Option<&'a str>,
+    /// For programs, with its password.
+    pub mongo_url: Option<&'a str>,
 }
 
 /// Why a run should stop before it is done.

@@ -5,11 +5,10 @@ use crate::core::id::{StoreName, Version};
 use crate::core::notice::Notices;
 use crate::core::plan::Known;
 use crate::core::repair::{Remedy, Repair, RepairError, remedy};
-use crate::core::step::{MongoStep, PgStep};
 use crate::engine::execute::{Context, execute};
 use crate::engine::lock::{self, LockError, Locked, Pairing, Read, Waiting, with_lock};
 use crate::engine::run::{self, RunError, Settings};
-use crate::store::{Outcome, Store, StoreError, Stores};
+use crate::store::{MongoStore, Outcome, PostgresStore, StoreError, Stores};
 
 /// Why a repair was not done.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
@@ -44,8 +43,8 @@ pub async fn remedy_now<P, M>(
     settings: &Settings<'_>,
 ) -> Result<Remedy, FailedRepair>
 where
-    P: Store<Step = PgStep>,
-    M: Store<Step = MongoStep>,
+    P: PostgresStore,
+    M: MongoStore,
 {
     let read = lock::read(stores).await?;
     lock::check_pair(stores, &read).map_err(RunError::from)?;
@@ -59,8 +58,8 @@ async fn decide<P, M>(
     histories: &Histories,
 ) -> Result<Remedy, FailedRepair>
 where
-    P: Store<Step = PgStep>,
-    M: Store<Step = MongoStep>,
+    P: PostgresStore,
+    M: MongoStore,
 {
     let rollbacks = run::rollbacks(stores, wanted(histories, repair)).await?;
     let Settings { set, servers, .. } = *settings;
@@ -94,8 +93,8 @@ pub async fn repair<P, M>(
     notices: &mut dyn Notices,
 ) -> Result<(), FailedRepair>
 where
-    P: Store<Step = PgStep>,
-    M: Store<Step = MongoStep>,
+    P: PostgresStore,
+    M: MongoStore,
 {
     let run = settings.run.clone();
     let work = async |locked: &mut Locked<'_, P, M>, notices: &mut dyn Notices| loop {
@@ -111,6 +110,7 @@ where
             clock: settings.clock,
             notices: &mut *notices,
             stop: settings.stop,
+            means: settings.means,
         };
         let done = execute(&plan, locked, context).await;
         done.map_err(|error| RunError::Execute(Box::new(error)))?;
@@ -136,8 +136,8 @@ async fn write<P, M>(
     entries: Vec<(StoreName, Entry)>,
 ) -> Result<(), FailedRepair>
 where
-    P: Store<Step = PgStep>,
-    M: Store<Step = MongoStep>,
+    P: PostgresStore,
+    M: MongoStore,
 {
     for store in StoreName::BOTH {
         let here = entries.iter().filter(|(place, _)| *place == store);
@@ -159,8 +159,8 @@ pub async fn pair<P, M>(
     notices: &mut dyn Notices,
 ) -> Result<String, FailedRepair>
 where
-    P: Store<Step = PgStep>,
-    M: Store<Step = MongoStep>,
+    P: PostgresStore,
+    M: MongoStore,
 {
     let read = lock::read(stores).await?;
     let pair = read.postgres_pair.or(read.mongo_pair).unwrap_or_else(|| settings.run.id.clone());

@@ -9,11 +9,10 @@ use crate::core::migration::{MigrationSet, OnFailure, Rollback};
 use crate::core::notice::{Notice, Notices};
 use crate::core::plan::{self, Action, Goal, Known, Plan, PlanError, Waits, Work};
 use crate::core::server::Servers;
-use crate::core::step::{MongoStep, PgStep};
 use crate::engine::execute::{self, Context, ExecuteError};
 use crate::engine::lock::{self, LockError, Locked, PairError, Pairing, Read, Waiting, with_lock};
-use crate::engine::{Clock, Stop};
-use crate::store::{Fate, Outcome, Run, Store, StoreError, Stores};
+use crate::engine::{Clock, Means, Stop};
+use crate::store::{Fate, MongoStore, Outcome, PostgresStore, Run, StoreError, Stores};
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -34,6 +33,8 @@ pub struct Settings<'a> {
     pub lock_wait: Duration,
     /// Asked between two steps.
     pub stop: &'a Stop,
+    /// How what `migration.toml` names is carried out.
+    pub means: Means<'a>,
 }
 
 /// What a run did.
@@ -136,8 +137,8 @@ pub async fn plan_now<P, M>(
     goal: &Goal,
 ) -> Result<(Plan, Read), RunError>
 where
-    P: Store<Step = PgStep>,
-    M: Store<Step = MongoStep>,
+    P: PostgresStore,
+    M: MongoStore,
 {
     let mut tries = 1;
     loop {
@@ -177,8 +178,8 @@ async fn plan_from<P, M>(
     histories: &Histories,
 ) -> Result<Plan, RunError>
 where
-    P: Store<Step = PgStep>,
-    M: Store<Step = MongoStep>,
+    P: PostgresStore,
+    M: MongoStore,
 {
     let wanted = plan::needs_rollbacks(histories, goal)?;
     let rollbacks = rollbacks(stores, wanted).await?;
@@ -191,8 +192,8 @@ pub(super) async fn rollbacks<P, M>(
     wanted: Vec<Version>,
 ) -> Result<BTreeMap<Version, Rollback>, StoreError>
 where
-    P: Store<Step = PgStep>,
-    M: Store<Step = MongoStep>,
+    P: PostgresStore,
+    M: MongoStore,
 {
     let mut found = BTreeMap::new();
     if wanted.is_empty() {
@@ -226,10 +227,10 @@ pub async fn run<P, M>(
     notices: &mut dyn Notices,
 ) -> Result<Report, RunError>
 where
-    P: Store<Step = PgStep>,
-    M: Store<Step = MongoStep>,
+    P: PostgresStore,
+    M: MongoStore,
 {
-    let Settings { set, servers, mut run, tool_version, clock, lock_wait, stop } = settings;
+    let Settings { set, servers, mut run, tool_version, clock, lock_wait, stop, means } = settings;
     let mut before = Plan::default();
     let read = match plan_now(stores, set, servers, goal).await {
         Ok((plan, _)) if plan.work.is_empty() => {
@@ -271,7 +272,8 @@ where
                 });
             }
             first = false;
-            let context = Context { run: &run, tool_version, clock, notices: &mut *notices, stop };
+            let context =
+                Context { run: &run, tool_version, clock, notices: &mut *notices, stop, means };
             let done = execute::execute(&plan, locked, context).await;
             if let Ok(now) = lock::read(locked.stores).await {
                 newest_after.set(newest(&now.histories));
@@ -288,8 +290,14 @@ where
                         return Err(RunError::Execute(Box::new(error)));
                     };
                     failed.replace(Some(error.clone()));
-                    let context =
-                        Context { run: &run, tool_version, clock, notices: &mut *notices, stop };
+                    let context = Context {
+                        run: &run,
+                        tool_version,
+                        clock,
+                        notices: &mut *notices,
+                        stop,
+                        means,
+                    };
                     let back = roll_back(version, locked, set, servers, context).await;
                     newest_after.set(newest(&locked.histories));
                     return Err(RunError::RolledBack(Box::new(RolledBack { failed: error, back })));
@@ -343,7 +351,9 @@ fn to_roll_back(error: &ExecuteError, goal: &Goal, set: &MigrationSet) -> Option
     let at = error.at.as_ref().filter(|at| at.direction == Direction::Up)?;
     let has_failed = match &error.cause {
         execute::Cause::Store(error) => error.fate == Fate::Refused,
-        execute::Cause::Obstacle(_) => true,
+        execute::Cause::Obstacle(_) | execute::Cause::Broken(_) | execute::Cause::Program(_) => {
+            true
+        }
         execute::Cause::Ask | execute::Cause::Stopped(_) => false,
     };
     let own = set.get(at.version).map(|migration| migration.options.on_failure);
@@ -360,10 +370,10 @@ async fn roll_back<P, M>(
     context: Context<'_>,
 ) -> Result<(), RunError>
 where
-    P: Store<Step = PgStep>,
-    M: Store<Step = MongoStep>,
+    P: PostgresStore,
+    M: MongoStore,
 {
-    let Context { run, tool_version, clock, notices, stop } = context;
+    let Context { run, tool_version, clock, notices, stop, means } = context;
     let mut is_told = false;
     loop {
         locked.histories = lock::read(locked.stores).await?.histories;
@@ -376,7 +386,7 @@ where
             let text = format!("{} failed: rolling it back", folders.join(", "));
             notices.notice(Notice::Remark(text));
         }
-        let context = Context { run, tool_version, clock, notices: &mut *notices, stop };
+        let context = Context { run, tool_version, clock, notices: &mut *notices, stop, means };
         let done = execute::execute(&plan, locked, context).await;
         done.map_err(|error| RunError::Execute(Box::new(error)))?;
     }
@@ -414,6 +424,8 @@ fn describe_execution(error: &ExecuteError) -> String {
     let cause = match &error.cause {
         execute::Cause::Store(error) => error.to_string(),
         execute::Cause::Obstacle(obstacle) => obstacle.clone(),
+        execute::Cause::Broken(broken) => broken.to_string(),
+        execute::Cause::Program(error) => error.to_string(),
         execute::Cause::Ask => "only a person can say whether it happened".to_owned(),
         execute::Cause::Stopped(reason) => reason.to_string(),
     };

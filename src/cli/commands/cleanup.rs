@@ -31,7 +31,7 @@ pub async fn run(global: &Global, args: &args::Cleanup, output: &Output) -> Resu
             let goal = goal(args)?;
             let stop = stop_on_signals(None)?;
             let mut project = Project::open(global, "cleanup").await?;
-            Ok((carry_out(&mut project, &goal, None, &stop, output).await?, Exit::Ok))
+            Ok((carry_out(&mut project, &goal, None, &stop, false, output).await?, Exit::Ok))
         }),
     )
     .await?;

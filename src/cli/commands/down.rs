@@ -48,7 +48,7 @@ pub async fn run(global: &Global, args: &args::Down, output: &Output) -> Result<
             }
             warn(&project, &plan, output);
             confirm(global, &plan, output)?;
-            let report = carry_out(&mut project, &goal, Some(&plan), &stop, output).await?;
+            let report = carry_out(&mut project, &goal, Some(&plan), &stop, false, output).await?;
             Ok(((Some(report), None), Exit::Ok))
         }),
     )

@@ -7,7 +7,7 @@ use crate::cli::commands::verify;
 use crate::cli::exit::Exit;
 use crate::cli::failure::Failure;
 use crate::cli::output::{Output, SystemClock};
-use crate::cli::project::{self, Project, stop_on_signals};
+use crate::cli::project::{self, Project, Ways, stop_on_signals};
 use crate::core::id::{StepId, StoreName};
 use crate::core::repair::{Repair, RepairError};
 use crate::engine::repair::{self as engine, FailedRepair};
@@ -28,6 +28,7 @@ pub async fn run(global: &Global, args: &args::Repair, output: &Output) -> Resul
     let stop = stop_on_signals(None)?;
     let mut notices = output.notices();
     let Project { stores, set, servers, run, lock_wait, config } = &mut project;
+    let ways = Ways::of(config, false);
     let settings = Settings {
         set,
         servers,
@@ -36,6 +37,7 @@ pub async fn run(global: &Global, args: &args::Repair, output: &Output) -> Resul
         clock: &SystemClock,
         lock_wait: *lock_wait,
         stop: &stop,
+        means: ways.means(),
     };
     let folder = project::folder(config);
     let failed = |error: FailedRepair| Failure::from(error).in_folder(&folder);

@@ -4,7 +4,7 @@ use crate::cli::args::{self, Global};
 use crate::cli::exit::Exit;
 use crate::cli::failure::Failure;
 use crate::cli::output::{Output, SystemClock};
-use crate::cli::project::{self, Project, stop_on_signals};
+use crate::cli::project::{self, Project, Ways, stop_on_signals};
 use crate::core::id::Phase;
 use crate::core::migration::OnFailure;
 use crate::core::parse::manifest::CleanupPolicy;
@@ -62,7 +62,8 @@ pub async fn run(global: &Global, args: &args::Up, output: &Output) -> Result<Ex
             let mut project = Project::open(global, "up").await?;
             complete(&mut goal, &project);
             project.run.release.clone_from(&args.release);
-            let report = carry_out(&mut project, &goal, None, &stop, output).await?;
+            let report =
+                carry_out(&mut project, &goal, None, &stop, args.unthrottled, output).await?;
             let exit = if report.waiting.is_empty() { Exit::Ok } else { Exit::Pending };
             Ok(((report, project.set.len()), exit))
         }),
@@ -132,9 +133,11 @@ pub async fn carry_out(
     goal: &Goal,
     confirmed: Option<&Plan>,
     stop: &crate::engine::Stop,
+    unthrottled: bool,
     output: &Output,
 ) -> Result<Report, Failure> {
     let mut notices = output.notices();
+    let ways = Ways::of(&project.config, unthrottled);
     let settings = Settings {
         set: &project.set,
         servers: &project.servers,
@@ -143,6 +146,7 @@ pub async fn carry_out(
         clock: &SystemClock,
         lock_wait: project.lock_wait,
         stop,
+        means: ways.means(),
     };
     let report = run::run(&mut project.stores, goal, confirmed, settings, &mut notices).await;
     notices.finish();

@@ -119,8 +119,8 @@ pub enum Timezone {
     Local,
     /// `+02:00`, in minutes east of Greenwich.
     Offset(i16),
-    /// `Europe/Berlin`. Only its form was checked.
-    Named(String),
+    /// `Europe/Berlin`.
+    Named(chrono_tz::Tz),
 }
 
 impl Timezone {
@@ -144,12 +144,28 @@ impl Timezone {
                 return (minutes <= EASTERNMOST).then_some(Timezone::Offset(east * minutes));
             }
         }
-        let (area, city) = text.split_once('/')?;
-        let word = |word: &str| {
-            let valid = |c: char| c.is_ascii_alphanumeric() || "_-+/".contains(c);
-            word.starts_with(|c: char| c.is_ascii_uppercase()) && word.chars().all(valid)
+        text.parse().ok().map(Timezone::Named)
+    }
+
+    /// The minute of the day, there.
+    pub fn minute(&self, now: chrono::DateTime<chrono::Utc>) -> u16 {
+        use chrono::Timelike;
+        let (hour, minute) = match self {
+            Timezone::Utc => (now.hour(), now.minute()),
+            Timezone::Local => {
+                let now = now.with_timezone(&chrono::Local);
+                (now.hour(), now.minute())
+            }
+            Timezone::Offset(east) => {
+                let now = now + chrono::TimeDelta::minutes(i64::from(*east));
+                (now.hour(), now.minute())
+            }
+            Timezone::Named(zone) => {
+                let now = now.with_timezone(zone);
+                (now.hour(), now.minute())
+            }
         };
-        (word(area) && word(city)).then(|| Timezone::Named(text.to_owned()))
+        u16::try_from(hour * 60 + minute).expect("a day has 1440 minutes")
     }
 }
 
@@ -163,7 +179,7 @@ impl fmt::Display for Timezone {
                 let minutes = minutes.unsigned_abs();
                 write!(f, "{sign}{:02}:{:02}", minutes / 60, minutes % 60)
             }
-            Timezone::Named(name) => f.write_str(name),
+            Timezone::Named(zone) => f.write_str(zone.name()),
         }
     }
 }

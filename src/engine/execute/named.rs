@@ -1,0 +1,109 @@
+//! Steps that `migration.toml` names: backfills, checks and programs.
+
+use super::{Cause, Executor, record};
+use crate::core::backfill::Backfill;
+use crate::core::history::{Event, Record};
+use crate::core::id::{StepId, StoreName};
+use crate::core::notice::Notice;
+use crate::core::parse::manifest::Invariant;
+use crate::core::plan::{Attempt, Work};
+use crate::core::step::{Program, Timeouts};
+use crate::engine::backfill::{self, BackfillError, Settings, Task};
+use crate::engine::invariant::{Asking, check};
+use crate::engine::program::{self, ProgramError, Surroundings};
+use crate::store::backfill::Job;
+use crate::store::{MongoStore, PostgresStore};
+
+impl<P: PostgresStore, M: MongoStore> Executor<'_, '_, '_, P, M> {
+    /// Begins a backfill, or goes on with one. How far it is is kept by its store,
+    /// batch by batch; what is recorded here is that it came to its end.
+    pub(super) async fn backfill(
+        &mut self,
+        work: &Work,
+        attempt: &Attempt,
+        backfill: &Backfill,
+    ) -> Result<(), Cause> {
+        let store = attempt.step.store();
+        // What waits to be written comes before the first batch.
+        self.append(store, Vec::new()).await?;
+        let progress = Record {
+            step: StepId { version: work.version, name: attempt.step.name.clone() },
+            attempt: attempt.attempt,
+            event: Event::Progress,
+            rank: work.rank,
+            checksum: attempt.step.checksum,
+            migration_checksum: work.checksum,
+        };
+        let timeouts = backfill.timeouts;
+        let job = Job { work: &backfill.work, record: &progress, timeouts };
+        let task = Task { job, backfill, entries: &[] };
+        let means = self.context.means;
+        let settings = Settings { pace: means.pace, minute: means.minute, stop: self.context.stop };
+        let notices = &mut *self.context.notices;
+        let stores = &mut *self.locked.stores;
+        let (postgres, mongo) = (stores.postgres.as_mut(), stores.mongo.as_mut());
+        let done = match (store, postgres, mongo) {
+            (StoreName::Postgres, Some(postgres), mongo) => {
+                backfill::run(postgres, mongo, task, settings, notices).await
+            }
+            (StoreName::Mongo, postgres, Some(mongo)) => {
+                backfill::run(mongo, postgres, task, settings, notices).await
+            }
+            (store, ..) => return Err(crate::store::not_configured(store).into()),
+        };
+        match done {
+            Ok(_) => {}
+            Err(BackfillError::Store(error)) => return Err(error.into()),
+            Err(BackfillError::Stopped(reason)) => return Err(Cause::Stopped(reason)),
+        }
+        Ok(self.append(store, vec![record(work, attempt, Event::Applied)]).await?)
+    }
+
+    /// Asks an invariant.
+    pub(super) async fn check(&mut self, work: &Work, invariant: &Invariant) -> Result<(), Cause> {
+        let asking = Asking { clock: self.context.clock, timeouts: Timeouts::default(), lag: None };
+        let checked = check(self.locked.stores, invariant, &asking).await?;
+        self.say(checked.notice(work.version, invariant));
+        match checked.broken(invariant) {
+            None => Ok(()),
+            Some(broken) => Err(Cause::Broken(Box::new(broken))),
+        }
+    }
+
+    /// Runs a program; again, if it was interrupted.
+    pub(super) async fn program(
+        &mut self,
+        work: &Work,
+        attempt: &Attempt,
+        program: &Program,
+    ) -> Result<(), Cause> {
+        let means = self.context.means;
+        let surroundings = Surroundings {
+            migrations: means.migrations,
+            postgres_url: means.postgres_url,
+            mongo_url: means.mongo_url,
+            run_id: &self.context.run.id,
+            version: work.version,
+            step: &attempt.step.name,
+            phase: attempt.step.phase(),
+            direction: work.direction,
+        };
+        let notices = &mut *self.context.notices;
+        let done = program::run(program, &surroundings, self.context.stop, notices).await;
+        match done {
+            Ok(()) => Ok(self.resolve(work, attempt, Event::Applied).await?),
+            // It goes on where it was cut off, as far as it can.
+            Err(ProgramError::Stopped(reason)) => Err(Cause::Stopped(reason)),
+            Err(error) => {
+                // If this is not recorded, the next run begins it anew all the same.
+                let _ = self.resolve(work, attempt, Event::Reverted).await;
+                Err(Cause::Program(error))
+            }
+        }
+    }
+
+    /// A remark for people.
+    pub(super) fn remark(&mut self, text: String) {
+        self.say(Notice::Remark(text));
+    }
+}
