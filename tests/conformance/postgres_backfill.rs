@@ -129,7 +129,7 @@ async fn each_row_is_rewritten_once_in_batches_of_odd_sizes() {
         assert_eq!((batch.rows, batch.passed), (rows.min(100 - shard.rows), batch.rows));
         shard = batch.shard;
         after.push(shard.after.clone().unwrap().to_string());
-        assert_eq!(store.shards(task.job()).await.unwrap(), [shard.clone()]);
+        assert_eq!(store.shards(task.job()).await.unwrap(), std::slice::from_ref(&shard));
     }
     assert_eq!(after, ["1", "3", "6", "11", "18", "29", "42", "59", "78", "100"]);
     assert!(shard.done && !shard.claimed);
@@ -548,7 +548,8 @@ async fn a_shard_that_another_run_has_taken_is_left_alone() {
     assert!(!old.keep(task.job(), &shard).await.unwrap());
     old.yield_shard(task.job(), &shard).await.unwrap();
     assert_eq!(values(&world).await, ["0 × 100"]);
-    assert_eq!(new.shards(task.job()).await.unwrap(), [stolen.clone()], "it is not given back");
+    let kept = new.shards(task.job()).await.unwrap();
+    assert_eq!(kept, std::slice::from_ref(&stolen), "it is not given back");
     next(&mut new, &task, &stolen, 10).await;
 }
 
@@ -691,7 +692,7 @@ async fn a_locked_row_is_a_passing_failure_that_leaves_nothing() {
     let detail = error.said.detail.unwrap();
     assert!(detail.contains("keys after 10 up to 20 of \"public\".\"t\""), "{detail}");
     assert_eq!(values(&world).await, ["0 × 90", "1 × 10"]);
-    assert_eq!(store.shards(task.job()).await.unwrap(), [shard.clone()]);
+    assert_eq!(store.shards(task.job()).await.unwrap(), std::slice::from_ref(&shard));
     let before = next(&mut store, &task, &shard, 4).await;
     holder.batch_execute("ROLLBACK").await.unwrap();
     next(&mut store, &task, &before.shard, 100).await;
@@ -747,7 +748,7 @@ async fn half_a_batch_whose_caller_went_away_is_never_committed() {
         () = world.wait_for("a", "wait_event_type = 'Lock'") => {}
     }
     holder.batch_execute("COMMIT").await.unwrap();
-    assert_eq!(store.shards(task.job()).await.unwrap(), [shard.clone()]);
+    assert_eq!(store.shards(task.job()).await.unwrap(), std::slice::from_ref(&shard));
     assert_eq!(next(&mut store, &task, &shard, 100).await.rows, 100);
     assert_eq!(values(&world).await, ["1 × 100"]);
 }
@@ -911,10 +912,26 @@ async fn what_a_role_may_not_see_is_off_and_says_which_grant_helps() {
 
 #[tokio::test]
 async fn slots_that_keep_wal_are_seen_where_it_is_limited() {
-    let (_world, mut store) = hundred().await;
+    const PROBE: &str = "WAL kept for slots";
+    let (world, mut store) = hundred().await;
+    let none = Level::Off("there are no replication slots".to_owned());
+    assert_eq!(*level(&store.probe(&LIMITS).await, PROBE), none);
+    let slot = &world.database.name;
+    world.run(&format!("SELECT pg_create_physical_replication_slot('{slot}', true)")).await;
     let readings = store.probe(&LIMITS).await;
-    let Level::Off(why) = level(&readings, "WAL kept for slots") else { panic!("{readings:?}") };
-    assert!(why.contains("slots"), "{why}");
+    let Level::Off(why) = level(&readings, PROBE) else { panic!("{readings:?}") };
+    assert!(why.contains("`max_slot_wal_keep_size` is not set"), "{why}");
+    world.run("ALTER SYSTEM SET max_slot_wal_keep_size = '1GB'").await;
+    world.run("SELECT pg_reload_conf()").await;
+    until("the limit is known", async || {
+        matches!(level(&store.probe(&LIMITS).await, PROBE), Level::At { .. })
+    })
+    .await;
+    let readings = store.probe(&LIMITS).await;
+    let Level::At { ratio, says } = level(&readings, PROBE) else { panic!("{readings:?}") };
+    assert!((0.0..1.0).contains(ratio) && says.contains(slot), "{readings:?}");
+    world.run("ALTER SYSTEM RESET max_slot_wal_keep_size").await;
+    world.run(&format!("SELECT pg_reload_conf(), pg_drop_replication_slot('{slot}')")).await;
 }
 
 #[tokio::test]
