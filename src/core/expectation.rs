@@ -45,7 +45,7 @@ fn order(a: &Bson, b: &Bson) -> Option<Ordering> {
     match (a, b) {
         (Bson::String(a), Bson::String(b)) => Some(a.cmp(b)),
         (Bson::DateTime(_), _) | (_, Bson::DateTime(_)) => Some(moment(a)?.cmp(&moment(b)?)),
-        _ => Some(Number::of(a)?.cmp(&Number::of(b)?)),
+        _ => Some(Worth::of(a)?.cmp(&Worth::of(b)?)),
     }
 }
 
@@ -63,7 +63,7 @@ fn moment(value: &Bson) -> Option<bson::DateTime> {
 
 /// A number as what it is worth.
 #[derive(Clone, Debug, Eq, PartialEq)]
-enum Number {
+enum Worth {
     /// `-Infinity`.
     Least,
     /// 0.`digits` · 10^`scale`, with neither leading nor trailing zeros.
@@ -74,27 +74,27 @@ enum Number {
     NotANumber,
 }
 
-impl Number {
-    fn of(value: &Bson) -> Option<Number> {
+impl Worth {
+    fn of(value: &Bson) -> Option<Worth> {
         match value {
-            Bson::Int32(number) => Number::read(&number.to_string()),
-            Bson::Int64(number) => Number::read(&number.to_string()),
-            Bson::Double(number) => Number::read(&format!("{number:e}")),
-            Bson::Decimal128(number) => Number::read(&number.to_string()),
+            Bson::Int32(number) => Worth::read(&number.to_string()),
+            Bson::Int64(number) => Worth::read(&number.to_string()),
+            Bson::Double(number) => Worth::read(&format!("{number:e}")),
+            Bson::Decimal128(number) => Worth::read(&number.to_string()),
             _ => None,
         }
     }
 
     /// `-12.50`, `1.5E+3`, `NaN`, `-Infinity`.
-    fn read(text: &str) -> Option<Number> {
+    fn read(text: &str) -> Option<Worth> {
         let (negative, text) = match text.strip_prefix('-') {
             Some(rest) => (true, rest),
             None => (false, text),
         };
         match text.to_ascii_lowercase().as_str() {
-            "nan" => return Some(Number::NotANumber),
-            "inf" | "infinity" if negative => return Some(Number::Least),
-            "inf" | "infinity" => return Some(Number::Greatest),
+            "nan" => return Some(Worth::NotANumber),
+            "inf" | "infinity" if negative => return Some(Worth::Least),
+            "inf" | "infinity" => return Some(Worth::Greatest),
             _ => {}
         }
         let (mantissa, exponent) = text.split_once(['e', 'E']).unwrap_or((text, "0"));
@@ -110,7 +110,7 @@ impl Number {
         let exponent: i64 = exponent.trim_start_matches('+').parse().ok()?;
         // There is one zero.
         let nothing = digits.is_empty();
-        Some(Number::Finite {
+        Some(Worth::Finite {
             negative: negative && !nothing,
             scale: if nothing { 0 } else { point + exponent },
             digits,
@@ -118,21 +118,21 @@ impl Number {
     }
 }
 
-impl Ord for Number {
-    fn cmp(&self, other: &Number) -> Ordering {
-        let class = |number: &Number| match number {
-            Number::Least => 0,
-            Number::Finite { negative: true, .. } => 1,
-            Number::Finite { digits, .. } if digits.is_empty() => 2,
-            Number::Finite { .. } => 3,
-            Number::Greatest => 4,
-            Number::NotANumber => 5,
+impl Ord for Worth {
+    fn cmp(&self, other: &Worth) -> Ordering {
+        let class = |number: &Worth| match number {
+            Worth::Least => 0,
+            Worth::Finite { negative: true, .. } => 1,
+            Worth::Finite { digits, .. } if digits.is_empty() => 2,
+            Worth::Finite { .. } => 3,
+            Worth::Greatest => 4,
+            Worth::NotANumber => 5,
         };
         let by_class = class(self).cmp(&class(other));
         match (self, other) {
             (
-                Number::Finite { negative, scale, digits },
-                Number::Finite { scale: other_scale, digits: other_digits, .. },
+                Worth::Finite { negative, scale, digits },
+                Worth::Finite { scale: other_scale, digits: other_digits, .. },
             ) if by_class.is_eq() => {
                 let size = scale.cmp(other_scale).then_with(|| digits.cmp(other_digits));
                 if *negative { size.reverse() } else { size }
@@ -142,8 +142,8 @@ impl Ord for Number {
     }
 }
 
-impl PartialOrd for Number {
-    fn partial_cmp(&self, other: &Number) -> Option<Ordering> {
+impl PartialOrd for Worth {
+    fn partial_cmp(&self, other: &Worth) -> Option<Ordering> {
         Some(self.cmp(other))
     }
 }

@@ -120,7 +120,9 @@ impl Seen {
 
     fn sql(&mut self, step: &str, text: &str) {
         let Relations { named, indexes, made, hides } = relations(text);
-        named.iter().for_each(|name| self.table(name));
+        for name in &named {
+            self.table(name);
+        }
         self.indexes.extend(indexes.into_iter().map(|index| (step.to_owned(), index)));
         self.tables.extend(made.into_iter().map(|(index, table)| (plain(index), table)));
         if let Some(why) = hides {
@@ -181,14 +183,18 @@ impl Seen {
             MongoAnswer::Count { collection, .. } => self.collection(collection),
             MongoAnswer::Pipeline { collection, pipeline } => {
                 self.collection(collection);
-                pipeline.iter().for_each(|stage| self.stages(stage));
+                for stage in pipeline {
+                    self.stages(stage);
+                }
             }
         }
     }
 
     fn source(&mut self, source: &MongoSource) {
         self.collection(&source.collection);
-        source.pipeline.iter().for_each(|stage| self.stages(stage));
+        for stage in &source.pipeline {
+            self.stages(stage);
+        }
     }
 
     fn command(&mut self, step: &str, command: &Command) {
@@ -212,7 +218,9 @@ impl Seen {
             }
         }
         if let Some(Bson::Array(stages)) = document.get("pipeline") {
-            stages.iter().filter_map(Bson::as_document).for_each(|stage| self.stages(stage));
+            for stage in stages.iter().filter_map(Bson::as_document) {
+                self.stages(stage);
+            }
         }
     }
 
@@ -240,7 +248,11 @@ impl Seen {
     fn value(&mut self, value: &Bson) {
         match value {
             Bson::Document(document) => self.stages(document),
-            Bson::Array(values) => values.iter().for_each(|value| self.value(value)),
+            Bson::Array(values) => {
+                for value in values {
+                    self.value(value);
+                }
+            }
             _ => {}
         }
     }
@@ -350,6 +362,7 @@ mod tests {
                 work: backfill.work,
                 pace: backfill.pace,
                 max_bad: 0,
+                timeouts: crate::core::step::Timeouts::default(),
             })),
             None => Body::Check(Box::new(manifest.invariants.remove(0))),
         };

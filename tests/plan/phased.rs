@@ -245,17 +245,17 @@ fn what_comes_later_waits_behind_what_is_held() {
         "",
         "up",
         &expect![[r#"
-        002 up: run prepare/postgres/1, run prepare/mongo/1, run execute/p1, run execute/m2, run validate/p1, run validate/m2, hold
-        003 waits behind 002: nobody knows yet what they touch
-        004 waits behind 002: nobody knows yet what they touch"#]],
+            002 up: run prepare/postgres/1, run prepare/mongo/1, run execute/p1, run execute/m2, run validate/p1, run validate/m2, hold
+            003 waits behind 002: both touch things in Postgres
+            004 waits behind 002: both touch things in Postgres"#]],
     );
     check(
         &files,
         &held(),
         "up",
         &expect![[r#"
-        003 waits behind 002: nobody knows yet what they touch
-        004 waits behind 002: nobody knows yet what they touch"#]],
+            003 waits behind 002: both touch things in Postgres
+            004 waits behind 002: both touch things in Postgres"#]],
     );
     let files = format!("{}\n003 p | independent\n004 m", hold(WHOLE));
     check(
@@ -263,8 +263,8 @@ fn what_comes_later_waits_behind_what_is_held() {
         &held(),
         "up",
         &expect![[r#"
-        003 up: run up/postgres/1, seal
-        004 waits behind 002: nobody knows yet what they touch"#]],
+            003 up: run up/postgres/1, seal
+            004 up: run up/mongo/1, seal"#]],
     );
 }
 
@@ -299,7 +299,7 @@ fn through_a_phase_before_validate_leaves_it_open() {
 fn a_deferred_cleanup_is_not_a_gap() {
     let files = format!("{}\n003 p\n004 m", hold(WHOLE));
     let later = format!("{}\n003 done", held());
-    check(&files, &later, "up", &expect!["004 waits behind 002: nobody knows yet what they touch"]);
+    check(&files, &later, "up", &expect!["004 up: run up/mongo/1, seal"]);
     check(
         &files,
         &later,

@@ -409,7 +409,8 @@ fn up_step(token: &str, before: &[Step]) -> Step {
     }
     let index = before.filter(|step| step.store() == store).count() + 1;
     let postgres = |kind| {
-        let statements = vec![SqlStatement { text: "SELECT 1".to_owned(), line: 1, kind }];
+        let statements =
+            vec![SqlStatement { text: "UPDATE things SET a = 1".to_owned(), line: 1, kind }];
         Body::Postgres(PgStep { statements, ..PgStep::default() })
     };
     let mongo = |kind| {

@@ -96,7 +96,7 @@ async fn try_commit(
     step: &PgStep,
     entries: &[Entry],
 ) -> Result<(), StoreError> {
-    let lock = lockable(store, step).await?;
+    let lock = Box::pin(lockable(store, step)).await?;
     clean(store).await?;
     let begin = format!("BEGIN; {}", settings(store, step.timeouts, "SET LOCAL"));
     store.open = true;
@@ -108,7 +108,7 @@ async fn try_commit(
         if let Some(lock) = lock {
             store.client.batch_execute(&lock).await.map_err(|error| failed(RUN, &error))?;
         }
-        guard(store, &step.guards).await?;
+        Box::pin(guard(store, &step.guards)).await?;
         for (at, chunk) in step.statements.chunks(PIPELINE).enumerate() {
             let sent = chunk.iter().map(|statement| store.client.batch_execute(&statement.text));
             for (within, result) in join_all(sent).await.into_iter().enumerate() {

@@ -12,6 +12,7 @@ use crate::core::step::QualifiedName;
 use squawk_syntax::ast::AstNode as _;
 use squawk_syntax::{SourceFile, SyntaxKind, SyntaxNode};
 use std::collections::BTreeSet;
+use std::thread::ScopedJoinHandle;
 
 /// Longer statements are not looked into: a tree takes many times the memory of
 /// its text.
@@ -47,7 +48,7 @@ pub fn relations(statement: &str) -> Relations {
     }
     std::thread::scope(|scope| {
         let reader = std::thread::Builder::new().stack_size(STACK_BYTES);
-        let read = reader.spawn_scoped(scope, || read(statement)).map(|reader| reader.join());
+        let read = reader.spawn_scoped(scope, || read(statement)).map(ScopedJoinHandle::join);
         match read {
             Ok(Ok(relations)) => relations,
             Ok(Err(_)) | Err(_) => hiding("it cannot be parsed".to_owned()),
