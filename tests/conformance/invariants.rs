@@ -437,10 +437,8 @@ async fn who_writes_while_the_guard_is_asked_waits_for_the_cleanup() {
          WHERE role IS NULL), gate AS MATERIALIZED (SELECT pg_advisory_xact_lock(7)::text AS g) \
          SELECT bad.n + length(gate.g) FROM bad, gate"
         .to_owned();
-    let run = tokio::spawn(async move {
-        let done = store.commit(&step, &[record(1, Event::Applied)]).await;
-        (store, done)
-    });
+    let entries = [record(1, Event::Applied)];
+    let run = store.commit(&step, &entries);
     let watcher = sql(&database).await;
     let waits = async |whose: &str, what: &str| {
         let sql = format!(
@@ -449,14 +447,17 @@ async fn who_writes_while_the_guard_is_asked_waits_for_the_cleanup() {
         );
         until(what, async || watcher.query_one(&sql, &[]).await.unwrap().get(0)).await;
     };
-    waits("= 'lockstep/a'", "advisory").await;
     let application = sql(&database).await;
-    let insert = tokio::spawn(async move {
-        application.batch_execute("INSERT INTO users (id, role) VALUES (2, NULL)").await
-    });
-    waits("<> 'lockstep/a'", "relation").await;
-    stranger.batch_execute("SELECT pg_advisory_unlock(7)").await.unwrap();
-    let (_, done) = run.await.unwrap();
+    let others = async {
+        waits("= 'lockstep/a'", "advisory").await;
+        let insert = tokio::spawn(async move {
+            application.batch_execute("INSERT INTO users (id, role) VALUES (2, NULL)").await
+        });
+        waits("<> 'lockstep/a'", "relation").await;
+        stranger.batch_execute("SELECT pg_advisory_unlock(7)").await.unwrap();
+        insert
+    };
+    let (done, insert) = tokio::join!(run, others);
     done.unwrap();
     // It came after the cleanup, and not in between.
     insert.await.unwrap().unwrap();
@@ -469,19 +470,20 @@ async fn a_guard_waits_for_who_is_writing_and_sees_what_was_written() {
     let mut store = leased_in(&database, "a").await;
     let writing = stranger.transaction().await.unwrap();
     writing.batch_execute("INSERT INTO users VALUES (2, NULL, 'c')").await.unwrap();
-    let run =
-        tokio::spawn(
-            async move { store.commit(&cleanup(CLEANUP), &[record(1, Event::Applied)]).await },
-        );
+    let (step, entries) = (cleanup(CLEANUP), [record(1, Event::Applied)]);
+    let run = store.commit(&step, &entries);
     let watcher = sql(&database).await;
-    until("the cleanup waits for the lock", async || {
-        let waiting = "SELECT EXISTS (SELECT 1 FROM pg_locks WHERE NOT granted \
-             AND relation = 'users'::regclass AND mode = 'AccessExclusiveLock')";
-        watcher.query_one(waiting, &[]).await.unwrap().get(0)
-    })
-    .await;
-    writing.commit().await.unwrap();
-    let error = run.await.unwrap().unwrap_err();
+    let others = async {
+        until("the cleanup waits for the lock", async || {
+            let waiting = "SELECT EXISTS (SELECT 1 FROM pg_locks WHERE NOT granted \
+                 AND relation = 'users'::regclass AND mode = 'AccessExclusiveLock')";
+            watcher.query_one(waiting, &[]).await.unwrap().get(0)
+        })
+        .await;
+        writing.commit().await.unwrap();
+    };
+    let (done, ()) = tokio::join!(run, others);
+    let error = done.unwrap_err();
     let broken = error.said.broken.expect("the guard saw the row");
     assert_eq!(broken.sample, ["id = 2, role = NULL"]);
 }
