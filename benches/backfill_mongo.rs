@@ -88,7 +88,7 @@ async fn leased(database: &support::Database) -> Mongo {
 }
 
 /// How many seconds it takes.
-async fn ours(
+async fn in_batches(
     store: &mut Mongo,
     change: Document,
     attempt: i32,

@@ -226,7 +226,8 @@ async fn a_batch_that_the_store_refuses_ends_the_work_of_all() {
     let clean = broken(&[]);
     until_done(&clean, 3, "nothing breaks").await;
     let mut refused = 0;
-    for place in 1..=clean.borrow().places {
+    let places = clean.borrow().places;
+    for place in 1..=places {
         let world = broken(&[(place, Fault::Refused)]);
         match Process::new(&world, "refused", small(3)).leads().await {
             Ok(_) => {}

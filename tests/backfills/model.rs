@@ -158,7 +158,7 @@ impl Model {
                 let mut world = self.world.borrow_mut();
                 for recorded in world.shards.values_mut() {
                     if recorded.shard.claimed && !recorded.shard.done {
-                        recorded.run = "thief".to_owned();
+                        "thief".clone_into(&mut recorded.run);
                         recorded.said = Instant::now();
                     }
                 }
@@ -211,7 +211,7 @@ impl World {
         });
         Ok(free.map(|recorded| {
             recorded.shard.claimed = true;
-            recorded.run = run.to_owned();
+            run.clone_into(&mut recorded.run);
             recorded.said = Instant::now();
             recorded.shard.clone()
         }))

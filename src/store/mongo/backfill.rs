@@ -38,9 +38,10 @@ const STATEMENT_LIMIT: Duration = Duration::from_secs(30);
 /// So many documents are sampled for each boundary between two shards.
 const SAMPLES: u64 = 64;
 
-/// `$sample` walks at random where it takes less than a twentieth of a collection,
-/// and else sorts all of it.
-const SAMPLED_FROM: u64 = 20;
+/// From so many documents on, boundaries are sampled: counting along the index takes
+/// a second for each few millions. Of fewer, `$sample` is no fair sample: it walks
+/// down a tree of few branches, and of 20,000 documents takes most from one end.
+const SAMPLED_FROM: u64 = 1_000_000;
 
 const SURVEY: &str = "look at the documents to backfill";
 const BEGIN: &str = "begin the backfill";
@@ -352,7 +353,7 @@ async fn survey(
     let wanted = u64::try_from(shards).unwrap_or(u64::MAX).clamp(1, estimate.max(1));
     let mut ends = match wanted {
         1 => Vec::new(),
-        wanted if floor.is_none() && estimate >= wanted * SAMPLES * SAMPLED_FROM => {
+        wanted if floor.is_none() && estimate >= SAMPLED_FROM => {
             sampled(store, collection, &top, wanted).await?
         }
         wanted => counted(store, job, collection, floor.as_ref(), &top, (wanted, estimate)).await?,
