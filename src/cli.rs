@@ -73,6 +73,13 @@ async fn dispatch(cli: Cli, output: &Output) -> Result<u8, Failure> {
         Command::Verify => commands::verify::run(global, output).await?,
         Command::Repair(args) => Box::pin(commands::repair::run(global, &args, output)).await?,
         Command::Unlock(args) => commands::unlock::run(global, &args, output).await?,
+        Command::Backfill(args) => {
+            let files = commands::backfill::files(&args.what);
+            let mut project = project::Project::open_with(global, "backfill", files).await?;
+            let limits = project.config.throttle.pace().limits;
+            let project::Project { stores, set, run, .. } = &mut project;
+            commands::backfill::run(&args.what, stores, set, (run, &limits), output).await?
+        }
         Command::Sandbox(args) => return commands::sandbox::run(global, &args, output).await,
     };
     Ok(done.code())

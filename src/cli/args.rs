@@ -110,6 +110,8 @@ pub enum Command {
     Repair(Repair),
     /// Take the lease away from a run
     Unlock(Unlock),
+    /// Steer running backfills from anywhere, or see how far they are
+    Backfill(Backfill),
     /// Run a command with a throwaway Postgres and MongoDB
     Sandbox(Sandbox),
 }
