@@ -6,7 +6,7 @@ pub mod mongo;
 pub mod postgres;
 
 use crate::core::expectation::Broken;
-use crate::core::history::{Entry, Snapshot};
+use crate::core::history::{Entry, Snapshot, Unreadable};
 use crate::core::id::{StoreName, Version};
 use crate::core::migration::Rollback;
 use crate::core::parse::manifest::{MongoAnswer, MongoSource};
@@ -80,6 +80,9 @@ pub trait Store {
 
     /// Writes entries into the history, together.
     async fn append(&mut self, entries: &[Entry]) -> Result<(), StoreError>;
+
+    /// Deletes what cannot be read from the history.
+    async fn discard(&mut self, what: &[Unreadable]) -> Result<(), StoreError>;
 
     /// Runs a step and writes entries, in one transaction.
     async fn commit(&mut self, step: &Self::Step, entries: &[Entry]) -> Result<(), StoreError>;
@@ -395,6 +398,18 @@ where
         match store {
             StoreName::Postgres => postgres(self.postgres.as_mut())?.append(entries).await,
             StoreName::Mongo => mongo(self.mongo.as_mut())?.append(entries).await,
+        }
+    }
+
+    /// See [`Store::discard`].
+    pub async fn discard(
+        &mut self,
+        store: StoreName,
+        what: &[Unreadable],
+    ) -> Result<(), StoreError> {
+        match store {
+            StoreName::Postgres => postgres(self.postgres.as_mut())?.discard(what).await,
+            StoreName::Mongo => mongo(self.mongo.as_mut())?.discard(what).await,
         }
     }
 

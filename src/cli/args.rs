@@ -125,11 +125,11 @@ pub struct Repair {
     /// This store was restored from an older backup: run there what it lacks
     #[arg(long, value_enum, value_name = "STORE", group = "what")]
     pub replay: Option<OneStore>,
-    /// The effect of this step is there (007/up/postgres/1)
-    #[arg(long, value_name = "STEP", group = "what", requires = "store")]
+    /// The effect of this step is there (007/up/postgres/1); `all`: of every step that is not recorded
+    #[arg(long, value_name = "STEP|all", group = "what")]
     pub mark_applied: Option<String>,
-    /// Nothing of this step is there
-    #[arg(long, value_name = "STEP", group = "what", requires = "store")]
+    /// Nothing of this step, or of this migration (007), is there
+    #[arg(long, value_name = "STEP|VERSION", group = "what")]
     pub mark_reverted: Option<String>,
     /// Run this step again
     #[arg(long, value_name = "STEP", group = "what")]
@@ -137,7 +137,7 @@ pub struct Repair {
     /// These two databases are a pair from now on
     #[arg(long, group = "what")]
     pub pair: bool,
-    /// The store that --mark-applied and --mark-reverted are about
+    /// The store that --mark-applied and --mark-reverted are about, if only one
     #[arg(long, value_enum, value_name = "STORE")]
     pub store: Option<OneStore>,
     /// Why; kept in the audit log

@@ -165,9 +165,11 @@ impl From<ProgramError> for Failure {
 
 impl From<PairError> for Failure {
     fn from(error: PairError) -> Failure {
-        Failure::new(Exit::Conflict, "PAIR_MISMATCH", error.to_string()).next(
-            "nothing was changed; check both URLs: is one of them of another environment? If they are to be a pair from now on, `migrate repair --pair`",
-        )
+        let code = match error {
+            PairError::Mismatch { .. } | PairError::OneSided { .. } => "PAIR_MISMATCH",
+            PairError::Lost(_) => "PAIR_LOST",
+        };
+        Failure::new(Exit::Conflict, code, error.to_string()).next(error.hint())
     }
 }
 
@@ -179,6 +181,9 @@ impl From<PlanError> for Failure {
             | PlanError::Missing(_)
             | PlanError::OutOfOrder { .. }
             | PlanError::Gap { .. }
+            | PlanError::Forged { .. }
+            | PlanError::Unreadable { .. }
+            | PlanError::Stray { .. }
             | PlanError::Torn(_)
             | PlanError::NoRollback(_)
             | PlanError::BadRollback { .. } => Exit::Conflict,
@@ -270,7 +275,13 @@ fn of_execution(error: ExecuteError) -> Failure {
                 "IN_DOUBT",
                 "the step was interrupted, and no question to the server tells whether it happened",
             )
-            .next("look at the database; then `migrate repair --mark-applied STEP` or `--mark-reverted STEP`")
+            .next(match &at {
+                Some(at) => {
+                    let step = format!("{}/{}", at.version, at.step.name);
+                    format!("look at the database; if it has happened, `migrate repair --mark-applied {step}`; if nothing of it is there, `migrate repair --mark-reverted {step}`")
+                }
+                None => "look at the database, and say so with `migrate repair`".to_owned(),
+            })
         },
         Cause::Stopped(reason) => stopped(reason, format!("stopped between two steps: {reason}")),
     };

@@ -229,6 +229,41 @@ pub struct Snapshot {
     pub pair: Option<String>,
     /// The lease, while somebody has it.
     pub lease: Option<LeaseSeen>,
+    /// What is in the two, and is nothing that this engine writes.
+    pub unreadable: Vec<Unreadable>,
+}
+
+/// A record or a row that is nothing that this engine writes: somebody changed it
+/// by hand.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Unreadable {
+    /// Where it stands.
+    pub table: Table,
+    /// The migration it is about, as far as that can be read.
+    pub version: Option<Version>,
+    /// Its key, as its store finds it again.
+    pub key: String,
+    /// Which one it is and what is wrong with it, for people.
+    pub what: String,
+}
+
+/// The two of our tables that a plan is made of.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Table {
+    /// `migration_steps`: the truth.
+    Steps,
+    /// `migration_history`: derived from it.
+    History,
+}
+
+impl Table {
+    /// Its name, in both stores.
+    pub fn name(self) -> &'static str {
+        match self {
+            Table::Steps => "migration_steps",
+            Table::History => "migration_history",
+        }
+    }
 }
 
 /// A lease that has not run out, by the clock of the store that keeps it.
@@ -287,6 +322,7 @@ pub struct RecordSeen {
 pub struct History {
     steps: BTreeMap<StepId, StepState>,
     rows: BTreeMap<Version, Row>,
+    unreadable: Vec<Unreadable>,
 }
 
 impl History {
@@ -297,7 +333,13 @@ impl History {
             history.add(record);
         }
         history.rows = snapshot.rows.into_iter().map(|row| (row.version, row)).collect();
+        history.unreadable = snapshot.unreadable;
         history
+    }
+
+    /// What nobody but a person can have written.
+    pub fn unreadable(&self) -> &[Unreadable] {
+        &self.unreadable
     }
 
     fn add(&mut self, record: Record) {

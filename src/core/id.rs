@@ -258,6 +258,13 @@ pub struct StepId {
     pub name: StepName,
 }
 
+impl StepId {
+    /// As it is written on the command line: `007/up/postgres/1`.
+    pub fn path(&self) -> String {
+        format!("{}/{}", self.version, self.name)
+    }
+}
+
 impl fmt::Display for StepId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} {}", self.version, self.name)

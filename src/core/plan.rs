@@ -6,7 +6,7 @@
 
 use crate::core::checksum::Checksum;
 use crate::core::duration::show;
-use crate::core::history::{Event, Histories, Row, RowStatus, Status, StepState};
+use crate::core::history::{Event, Histories, Row, RowStatus, Status, StepState, Table};
 use crate::core::id::{Direction, Phase, StepId, StepName, StoreName, Version};
 use crate::core::migration::{Migration, MigrationSet, OnFailure, Rollback};
 use crate::core::parse::folder;
@@ -160,7 +160,7 @@ pub struct Work {
 
 impl Work {
     /// Whether it does more than write down what is done.
-    fn has_steps(&self) -> bool {
+    pub fn has_steps(&self) -> bool {
         self.actions.iter().any(|action| matches!(action, Action::Run(_) | Action::Settle(_)))
     }
 
@@ -274,7 +274,7 @@ pub enum PlanError {
         newest: Version,
     },
     /// Exit code 5.
-    #[error("{store} lacks step {open}, although {evidence}: no run of migrate leaves that behind, a restored backup does", store = .store.title())]
+    #[error("{store} lacks step {open}, although {evidence}: {loss}", store = .store.title())]
     Gap {
         /// The first missing step.
         open: StepId,
@@ -282,6 +282,48 @@ pub enum PlanError {
         store: StoreName,
         /// What shows that it was there once.
         evidence: String,
+        /// What can have happened.
+        loss: Loss,
+        /// What `migrate repair --mark-applied` has to be told if all of it is there.
+        records: String,
+    },
+    /// Exit code 5.
+    #[error(
+        "the record of step {step} in {store} was changed by hand: its {field} is {recorded}, and everything else says that the file ({file}) is what was applied",
+        store = .store.title(), recorded = .recorded.short(), file = .file.short()
+    )]
+    Forged {
+        /// The step.
+        step: StepId,
+        /// Whose record it is.
+        store: StoreName,
+        /// Which of its checksums.
+        field: &'static str,
+        /// What the record says.
+        recorded: Checksum,
+        /// What the file says.
+        file: Checksum,
+    },
+    /// Exit code 5.
+    #[error("the history in {store} cannot be read: {what}", store = .store.title())]
+    Unreadable {
+        /// Whose history it is.
+        store: StoreName,
+        /// Which record or row, and what is wrong with it.
+        what: String,
+    },
+    /// Exit code 5.
+    #[error(
+        "migration_history in {store} says that {version} is `{status}`, of which no step is recorded in either store, and there is no file of that version",
+        store = .store.title()
+    )]
+    Stray {
+        /// The migration that nobody knows.
+        version: Version,
+        /// Whose row it is.
+        store: StoreName,
+        /// What the row says.
+        status: RowStatus,
     },
     /// Exit code 5.
     #[error(
@@ -368,13 +410,40 @@ impl PlanError {
                 "only its old text tells what is left of it: restore the text and run `migrate up` again, which settles the step, and edit it then; or look at {title}, and when nothing of the step is there, `migrate repair --mark-reverted {version}/{name} --store {store}`",
                 title = store.title(), version = step.version, name = step.name
             ),
-            PlanError::Missing(_) => "restore the folder from version control; if it is meant to be gone, `--allow-out-of-order`".to_owned(),
+            PlanError::Missing(versions) => format!(
+                "restore the folder from version control; if it is meant to be gone, `--allow-out-of-order`; if nothing of it was ever there, `migrate repair --mark-reverted {}`",
+                versions.first().copied().unwrap_or(Version(0))
+            ),
             PlanError::OutOfOrder { .. } => "give it a number above the newest applied one, or apply it now with `--allow-out-of-order`".to_owned(),
-            PlanError::Gap { store, .. } => format!(
-                "look at `migrate repair`; if {title} was restored from an older backup, `migrate repair --replay {store}` runs there what it lacks",
+            PlanError::Gap { store, loss: Loss::Backup, records, .. } => format!(
+                "if {title} was restored from an older backup, `migrate repair --replay {store}` runs there what it lacks; if all of it is there and only its records are gone, `migrate repair --mark-applied {records}`",
                 title = store.title()
             ),
-            PlanError::Torn(step) => format!("somebody changed the history by hand; `migrate repair --mark-reverted {}` says that the step has no effect, `--mark-applied` that it has", step.name),
+            PlanError::Gap { store, loss: Loss::Revert, .. } => format!(
+                "if {title} was restored from an older backup, `migrate repair --replay {store}` reverts there what the other store has reverted",
+                title = store.title()
+            ),
+            PlanError::Gap { store, loss: Loss::Hand, records, .. } => format!(
+                "if its effect is there, `migrate repair --mark-applied {records}` records it; if it is not, `migrate repair --replay {store}` runs there what is lacking"
+            ),
+            PlanError::Gap { open, loss: Loss::Invented, records, .. } => format!(
+                "if somebody has done by hand what it does, `migrate repair --mark-applied {records}` records it; if nobody has, `migrate repair --mark-reverted {}`, and `migrate up` applies it",
+                open.version
+            ),
+            PlanError::Forged { step, .. } => format!(
+                "if the files are what was applied, `migrate repair --accept-checksum {}` records that",
+                step.version
+            ),
+            PlanError::Unreadable { store, .. } => format!(
+                "`migrate repair --mark-applied all --store {store}` takes out what cannot be read, and records the steps that are there"
+            ),
+            PlanError::Stray { version, .. } => format!(
+                "if somebody wrote it by hand, `migrate repair --mark-reverted {version}` takes it out; if a store was restored from an older backup, run the release that has the file"
+            ),
+            PlanError::Torn(step) => format!(
+                "somebody changed the history by hand; if its effect is there, `migrate repair --mark-applied {step}`; if it is not, `migrate repair --mark-reverted {step}`, and `migrate up` runs it",
+                step = step.path()
+            ),
             PlanError::UnknownVersion(_) | PlanError::NotApplied(_) | PlanError::NotHeld { .. } | PlanError::UnknownRelease(_) => "`migrate status` lists what there is".to_owned(),
             PlanError::Irreversible { .. } => "nothing was changed; write a new migration that leads away from it".to_owned(),
             PlanError::Baseline(version) => format!("nothing was changed; `--to {version}` stops above it"),
@@ -385,6 +454,33 @@ impl PlanError {
             PlanError::DropsHistory { .. } => "drop the collections by name".to_owned(),
             PlanError::Requires { .. } => "nothing was changed; upgrade the server first".to_owned(),
         }
+    }
+}
+
+/// What can have happened to a step that is not recorded.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Loss {
+    /// Its store knows nothing that came after it: an older backup does not.
+    Backup,
+    /// The other store has reverted it, and its own does not know.
+    Revert,
+    /// Its store knows what came after it. A backup has the beginning of a history,
+    /// never a part without what was before: somebody deleted records.
+    Hand,
+    /// Only a row says that the migration is done.
+    Invented,
+}
+
+impl fmt::Display for Loss {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Loss::Backup | Loss::Revert => {
+                "no run of migrate leaves that behind, a restored backup does"
+            }
+            Loss::Hand | Loss::Invented => {
+                "neither a run of migrate nor a backup leaves that behind, somebody changed the history by hand"
+            }
+        })
     }
 }
 
@@ -515,6 +611,7 @@ fn plan_up(known: &Known<'_>, up: &Up) -> Result<Plan, PlanError> {
     }
     check_stores(known)?;
     let lives = lives(histories);
+    check_readable(known, &lives)?;
     let mut plan = Plan {
         ahead: lives.iter().map(|life| life.version).filter(|v| is_ahead(set, *v)).collect(),
         ..Plan::default()
@@ -522,6 +619,7 @@ fn plan_up(known: &Known<'_>, up: &Up) -> Result<Plan, PlanError> {
     check_files(known, &lives)?;
     check_order(known, &lives, up.out_of_order)?;
     check_gaps(known, &lives)?;
+    check_stray(known, &lives)?;
 
     let is_below = |version: Version| up.to.is_none_or(|to| version <= to);
     let mut left = up.steps.unwrap_or(usize::MAX);
@@ -790,16 +888,17 @@ fn apply(
             actions.push(Action::Accept(accepted_attempt(histories, version) + 1));
         }
     }
+    let seal = seal(histories, migration, rank).filter(|_| left == Left::Nothing);
     let sealed = |store| {
         let row = histories.of(store).row(version);
+        if left == Left::Nothing {
+            return seal.is_some() && row == seal.as_ref();
+        }
         row.is_some_and(|row| {
             row.rank >= rank
                 && match left {
-                    Left::Nothing => {
-                        matches!(row.status, RowStatus::Completed | RowStatus::Baseline)
-                    }
                     Left::Cleanup => row.status == RowStatus::Held,
-                    Left::More => true,
+                    Left::Nothing | Left::More => true,
                 }
         })
     };
@@ -820,7 +919,15 @@ fn apply(
         rank,
         rollback: migration.rollback.clone(),
         // That of an older life is not where this one begins.
-        row: histories.row(version).filter(|row| row.rank == rank).cloned(),
+        row: seal.or_else(|| {
+            let row = histories.row(version).filter(|row| row.rank == rank)?;
+            Some(match row.status {
+                RowStatus::Completed => {
+                    Row { status: RowStatus::Running, finished_at: None, ..row.clone() }
+                }
+                _ => row.clone(),
+            })
+        }),
         actions,
     };
     Ok(Applied { work: Some(work), left })
@@ -868,6 +975,38 @@ pub fn is_phased(migration: &Migration) -> bool {
         .steps
         .iter()
         .any(|step| matches!(step.phase(), Phase::Prepare | Phase::Execute | Phase::Cleanup))
+}
+
+/// No run writes `completed` without the time: that is what somebody sets who wants
+/// to be rid of a migration that failed.
+fn is_finished(row: &Row) -> bool {
+    match row.status {
+        RowStatus::Running => false,
+        RowStatus::Completed => row.finished_at.is_some(),
+        RowStatus::Held | RowStatus::Baseline => true,
+    }
+}
+
+/// The seal of this life, as it should be in both stores. It is derived: what the
+/// records do not say is taken from the row that agrees with them best.
+pub(in crate::core) fn seal(
+    histories: &Histories,
+    migration: &Migration,
+    rank: u32,
+) -> Option<Row> {
+    let version = migration.version;
+    let is_baseline = |store: StoreName| {
+        let id = StepId { version, name: StepName::Baseline };
+        histories.of(store).step(&id).is_some_and(is_live)
+    };
+    let is_baseline = StoreName::BOTH.into_iter().any(is_baseline);
+    let rows = StoreName::BOTH.into_iter().filter_map(|store| histories.of(store).row(version));
+    let rows =
+        rows.filter(|row| is_finished(row) && row.status != RowStatus::Held && row.rank >= rank);
+    let agrees = |row: &&Row| (row.rank == rank, row.checksum == migration.checksum);
+    let best = rows.rev().max_by_key(agrees)?;
+    let checksum = if is_baseline { best.checksum } else { migration.checksum };
+    Some(Row { rank, checksum, ..best.clone() })
 }
 
 /// Whether everything the migration asks for has been applied, or recorded as
@@ -1012,6 +1151,19 @@ pub fn edited(histories: &Histories, migration: &Migration) -> Option<PlanError>
         if file == Some(recorded) {
             continue;
         }
+        // The whole folder is what it was when this was recorded.
+        if let Some(file) = file
+            && state.status() != Status::InDoubt
+            && state.migration_checksum == migration.checksum
+        {
+            return Some(PlanError::Forged {
+                step: StepId { version, name: name.clone() },
+                store,
+                field: "checksum",
+                recorded,
+                file,
+            });
+        }
         return Some(match state.status() {
             Status::InDoubt => {
                 let folder = migration.folder.clone();
@@ -1022,12 +1174,41 @@ pub fn edited(histories: &Histories, migration: &Migration) -> Option<PlanError>
         });
     }
     // While it is open, what follows the applied steps may be mended.
-    match recorded_checksum(histories, migration) {
-        Some(recorded) if is_completed(histories, version) && recorded != migration.checksum => {
-            Some(error(None, recorded, Some(migration.checksum)))
-        }
-        Some(_) | None => None,
+    let recorded = recorded_checksum(histories, migration)?;
+    if !is_completed(histories, version) || recorded == migration.checksum {
+        return None;
     }
+    // Each seal was written from the files. If they are still the same, it is the
+    // record that is not. If there is none but what somebody set by hand, the files
+    // were free to be mended.
+    let rows = StoreName::BOTH.into_iter().filter_map(|store| histories.of(store).row(version));
+    if !rows.clone().any(is_finished) {
+        return None;
+    }
+    let last = migration.steps.iter().rev().find_map(|step| {
+        let state = histories.of(step.store()).step(&step_id(version, step))?;
+        is_live(state).then_some(step)
+    });
+    match last {
+        Some(last)
+            if accepted(histories, version).is_none()
+                && rows.clone().count() > 0
+                && rows.clone().all(|row| row.checksum == migration.checksum) =>
+        {
+            Some(PlanError::Forged {
+                step: step_id(version, last),
+                store: last.store(),
+                field: "migration_checksum",
+                recorded,
+                file: migration.checksum,
+            })
+        }
+        _ => Some(error(None, recorded, Some(migration.checksum))),
+    }
+}
+
+fn step_id(version: Version, step: &Step) -> StepId {
+    StepId { version, name: step.name.clone() }
 }
 
 /// `missing` and `out of order`.
@@ -1071,14 +1252,23 @@ fn check_gaps(known: &Known<'_>, lives: &[Life]) -> Result<(), PlanError> {
     let Known { set, histories, .. } = *known;
     // The first step that is not done, and where.
     let mut open: Option<(StepId, StoreName)> = None;
-    if let Some((row, step)) = lost(known).next() {
-        return Err(gone(row, step));
-    }
+    // The first migration of which nothing is left.
+    let lost = lost(known).min_by_key(|(row, _)| (row.rank, row.version));
+    let not_later = |open: Option<(StepId, StoreName)>, rank| match (open, lost) {
+        (None, Some((row, step))) if (row.rank, row.version) < rank => Err(gone(known, row, step)),
+        (Some((first, place)), Some((row, _))) if (row.rank, row.version) < rank => {
+            let evidence =
+                format!("the row of {} in migration_history says `{}`", row.version, row.status);
+            Err(gap(known, first, place, evidence))
+        }
+        (open, _) => Ok(open),
+    };
     let later = |(first, place): (StepId, StoreName), id: &StepId, store: StoreName| {
         let evidence = format!("the later step {id} is recorded in {}", store.title());
-        PlanError::Gap { open: first, store: place, evidence }
+        gap(known, first, place, evidence)
     };
     for life in lives {
+        open = not_later(open, (life.rank, life.version))?;
         check_torn_revert(histories, life.version)?;
         let Some(migration) = set.get(life.version) else {
             let step = forward(histories, life.version).find(|(.., state)| is_live(state));
@@ -1096,6 +1286,16 @@ fn check_gaps(known: &Known<'_>, lives: &[Life]) -> Result<(), PlanError> {
             continue;
         }
         if is_done(histories, migration) {
+            let mut steps = migration.steps.iter();
+            if let Some(step) =
+                steps.find(|it| lost_what_was_accepted(known, life.version, it.store()))
+            {
+                let evidence = format!(
+                    "{} knows that an edit of it was accepted",
+                    step.store().other().title()
+                );
+                return Err(gap(known, step_id(life.version, step), step.store(), evidence));
+            }
             continue;
         }
         // The cleanup of a held migration is deferred, not missing: what comes later
@@ -1112,11 +1312,8 @@ fn check_gaps(known: &Known<'_>, lives: &[Life]) -> Result<(), PlanError> {
                 }
                 (Status::Applied | Status::Reverting, None) => {}
                 (Status::InDoubt | Status::Pending, None) if is_completed => {
-                    return Err(PlanError::Gap {
-                        open: id,
-                        store: step.store(),
-                        evidence: "its migration is sealed as done".to_owned(),
-                    });
+                    let evidence = "its migration is sealed as done".to_owned();
+                    return Err(gap(known, id, step.store(), evidence));
                 }
                 (Status::InDoubt | Status::Pending, None) if step.phase() == Phase::Cleanup => {
                     deferred = Some((id, step.store()));
@@ -1129,7 +1326,17 @@ fn check_gaps(known: &Known<'_>, lives: &[Life]) -> Result<(), PlanError> {
             }
         }
     }
-    Ok(())
+    not_later(open, (u32::MAX, Version(u64::MAX))).map(drop)
+}
+
+/// Both stores are told which edit was accepted. One that has neither that nor any
+/// step of the migration has lost them.
+fn lost_what_was_accepted(known: &Known<'_>, version: Version, store: StoreName) -> bool {
+    let histories = known.histories;
+    let id = StepId { version, name: StepName::Accepted };
+    accepted(histories, version).is_some()
+        && histories.of(store).step(&id).is_none()
+        && !forward(histories, version).any(|(place, _, state)| place == store && is_live(state))
 }
 
 fn first_step(migration: &Migration) -> Option<(StepId, StoreName)> {
@@ -1156,6 +1363,8 @@ fn check_torn_revert(histories: &Histories, version: Version) -> Result<(), Plan
                 open: StepId { version, name: name.clone() },
                 store,
                 evidence: format!("{gone} of the same migration was reverted"),
+                loss: Loss::Revert,
+                records: String::new(),
             })
         }
         _ => Ok(()),
@@ -1165,6 +1374,7 @@ fn check_torn_revert(histories: &Histories, version: Version) -> Result<(), Plan
 fn plan_down(known: &Known<'_>, down: &Down) -> Result<Plan, PlanError> {
     let Known { histories, set, .. } = *known;
     let lives = lives(histories);
+    check_readable(known, &lives)?;
     let targets = down_targets(histories, &lives, down)?;
     check_not_lost(known, &targets)?;
     for target in &targets {
@@ -1251,7 +1461,7 @@ fn check_not_lost(known: &Known<'_>, targets: &[Target<'_>]) -> Result<(), PlanE
     let Some(lowest) = targets.iter().map(Target::rank).min() else { return Ok(()) };
     let above = |row: &Row| (row.rank, row.version) > lowest;
     match lost(known).find(|(row, _)| above(row)) {
-        Some((row, step)) => Err(gone(row, step)),
+        Some((row, step)) => Err(gone(known, row, step)),
         None => Ok(()),
     }
 }
@@ -1265,12 +1475,183 @@ fn lost<'a>(known: &Known<'a>) -> impl Iterator<Item = (&'a Row, &'a Step)> {
         .filter_map(|migration| Some((histories.row(migration.version)?, migration.steps.first()?)))
 }
 
-fn gone(row: &Row, step: &Step) -> PlanError {
-    PlanError::Gap {
-        open: StepId { version: row.version, name: step.name.clone() },
-        store: step.store(),
-        evidence: format!("its row in migration_history says `{}`", row.status),
+fn gone(known: &Known<'_>, row: &Row, step: &Step) -> PlanError {
+    let evidence = format!("its row in migration_history says `{}`", row.status);
+    let gap = gap(known, step_id(row.version, step), step.store(), evidence);
+    match gap {
+        PlanError::Gap { open, store, evidence, loss: Loss::Hand, records } => {
+            PlanError::Gap { open, store, evidence, loss: Loss::Invented, records }
+        }
+        gap => gap,
     }
+}
+
+/// A step that was there once, with what can have happened to it.
+fn gap(known: &Known<'_>, open: StepId, store: StoreName, evidence: String) -> PlanError {
+    let lacking = lacking(known);
+    let is_here = |it: &&Lacking<'_>| it.version() == open.version;
+    let step = lacking.iter().find(is_here);
+    let rank = step.map_or(0, |step| step.rank);
+    let loss = match knows_later(known, &open, store, rank) {
+        true => Loss::Hand,
+        false => Loss::Backup,
+    };
+    // Which stores lost records in the same way.
+    let is_lost = |place: StoreName| {
+        lacking.iter().flat_map(|it| it.steps.iter().map(move |step| (it, *step))).any(
+            |(it, step)| {
+                step.store() == place
+                    && knows_later(known, &step_id(it.version(), step), place, it.rank)
+            },
+        )
+    };
+    let both = loss == Loss::Hand && StoreName::BOTH.into_iter().all(is_lost);
+    let steps = lacking.iter().flat_map(|it| &it.steps).filter(|it| both || it.store() == store);
+    let records = match (steps.count(), both) {
+        (0 | 1, _) => format!("{} --store {store}", open.path()),
+        (_, false) => format!("all --store {store}"),
+        (_, true) => "all".to_owned(),
+    };
+    PlanError::Gap { open, store, evidence, loss, records }
+}
+
+/// Whether a store knows something that came after a step of its own.
+fn knows_later(known: &Known<'_>, open: &StepId, store: StoreName, rank: u32) -> bool {
+    let own = known.histories.of(store);
+    let is_after = |row: &Row| match row.version == open.version {
+        true => row.rank >= rank && row.status != RowStatus::Running,
+        false => row.rank > rank,
+    };
+    if own.rows().any(is_after) {
+        return true;
+    }
+    let is_up = |name: &StepName| name.direction() == Direction::Up && *name != StepName::Accepted;
+    let mut steps = own
+        .versions()
+        .into_iter()
+        .flat_map(|version| own.steps_of(version).map(move |(name, state)| (version, name, state)));
+    steps.any(|(version, name, state)| match version == open.version {
+        true => is_live(state) && is_later(known, version, &open.name, name),
+        false => is_up(name) && state.rank > rank,
+    })
+}
+
+/// Whether a step stands below another one in the file.
+fn is_later(known: &Known<'_>, version: Version, first: &StepName, then: &StepName) -> bool {
+    let Some(migration) = known.set.get(version) else { return false };
+    let at = |name: &StepName| migration.steps.iter().position(|step| step.name == *name);
+    matches!((at(first), at(then)), (Some(first), Some(then)) if then > first)
+}
+
+/// A migration with the steps of it that are not recorded, although they must have
+/// been there once.
+#[derive(Debug)]
+pub(in crate::core) struct Lacking<'a> {
+    /// The migration.
+    pub migration: &'a Migration,
+    /// Its position in the order of application.
+    pub rank: u32,
+    /// What it lacks, in order.
+    pub steps: Vec<&'a Step>,
+    /// All of it was there: it is sealed, or something came after it.
+    pub closed: bool,
+}
+
+impl Lacking<'_> {
+    fn version(&self) -> Version {
+        self.migration.version
+    }
+}
+
+/// Every migration that some store says was done, in the order of application: by
+/// a live step, or by a row whose steps are lost.
+pub(in crate::core) fn ever_applied(histories: &Histories) -> Vec<(u32, Version)> {
+    let mut applied: Vec<(u32, Version)> =
+        lives(histories).into_iter().map(|life| (life.rank, life.version)).collect();
+    for store in StoreName::BOTH {
+        let rows = histories.of(store).rows().filter(|row| is_sealed(histories, row.version));
+        applied.extend(rows.map(|row| (row.rank, row.version)));
+    }
+    applied.sort_unstable();
+    let mut seen = BTreeSet::new();
+    applied.retain(|(_, version)| seen.insert(*version));
+    applied
+}
+
+/// What the stores lack, by what the two of them say together.
+pub(in crate::core) fn lacking<'a>(known: &Known<'a>) -> Vec<Lacking<'a>> {
+    let Known { set, histories, .. } = *known;
+    let ever = ever_applied(histories);
+    let last = ever.last().copied();
+    let lives: BTreeMap<Version, Life> =
+        lives(histories).into_iter().map(|life| (life.version, life)).collect();
+    let mut all = Vec::new();
+    for (rank, version) in ever {
+        let Some(migration) = set.get(version) else { continue };
+        let life = lives.get(&version);
+        if life.is_some_and(|life| life.reverting || life.baseline) {
+            continue;
+        }
+        let closed = is_sealed(histories, version) || Some((rank, version)) != last;
+        let status = |step: &Step| {
+            let state = histories.of(step.store()).step(&step_id(version, step));
+            state.map(StepState::status).unwrap_or_default()
+        };
+        let is_there = |step: &Step| status(step) == Status::Applied;
+        let end = match closed {
+            true => migration.steps.len(),
+            false => migration
+                .steps
+                .iter()
+                .rposition(|step| status(step) != Status::Pending)
+                .unwrap_or(0),
+        };
+        let is_accepted = accepted(histories, version) == Some(migration.checksum);
+        let counts =
+            |step: &Step| !is_accepted || lost_what_was_accepted(known, version, step.store());
+        // The cleanup of a held migration is deferred, not lacking.
+        let is_completed = is_completed(histories, version);
+        let steps = migration
+            .steps
+            .iter()
+            .take(end)
+            .filter(|step| is_completed || step.phase() != Phase::Cleanup);
+        let closed = closed && (is_completed || !is_phased(migration));
+        let steps: Vec<&Step> = steps.filter(|step| !is_there(step) && counts(step)).collect();
+        all.push(Lacking { migration, rank, steps, closed });
+    }
+    all
+}
+
+/// What cannot be read is refused; but for a row that is derived, and written
+/// again from the records of its migration.
+fn check_readable(known: &Known<'_>, lives: &[Life]) -> Result<(), PlanError> {
+    for store in StoreName::BOTH {
+        for it in known.histories.of(store).unreadable() {
+            let is_derived = it.table == Table::History
+                && lives.iter().any(|life| Some(life.version) == it.version && !life.reverting)
+                && it.version.is_some_and(|version| known.set.get(version).is_some());
+            if !is_derived {
+                return Err(PlanError::Unreadable { store, what: it.what.clone() });
+            }
+        }
+    }
+    Ok(())
+}
+
+/// A row that says that a migration is done of which nothing is known.
+fn check_stray(known: &Known<'_>, lives: &[Life]) -> Result<(), PlanError> {
+    let Known { set, histories, .. } = *known;
+    for store in StoreName::BOTH {
+        for row in histories.of(store).rows().filter(|row| row.status != RowStatus::Running) {
+            let is_known = set.get(row.version).is_some()
+                || lives.iter().any(|life| life.version == row.version);
+            if !is_known && is_sealed(histories, row.version) {
+                return Err(PlanError::Stray { version: row.version, store, status: row.status });
+            }
+        }
+    }
+    Ok(())
 }
 
 /// What `down` would revert, newest applied first.

@@ -20,8 +20,13 @@ pub enum Repair {
     Replay(StoreName),
     /// The effect of this step is there.
     MarkApplied(StepId, StoreName),
+    /// All that is not recorded in this store, or in any, is there; what cannot be
+    /// read is nothing.
+    MarkAllApplied(Option<StoreName>),
     /// Nothing of this step is there.
     MarkReverted(StepId, StoreName),
+    /// Nothing of this migration is there, in this store or in any.
+    Forget(Version, Option<StoreName>),
     /// Run this step again.
     Redo(StepId),
 }
@@ -63,6 +68,9 @@ pub enum RepairError {
     /// Half of the migration is on its way down.
     #[error("{0} is being reverted; finish that first")]
     Reverting(Version),
+    /// Everything is recorded.
+    #[error("no record is lacking, and none cannot be read")]
+    NothingLacks,
     /// The plan says no.
     #[error(transparent)]
     Plan(#[from] PlanError),
@@ -79,7 +87,10 @@ impl RepairError {
                 "`migrate history {}` lists its steps; write one as 007/up/postgres/1",
                 id.version
             ),
-            RepairError::Already { .. } => "nothing was changed".to_owned(),
+            RepairError::Already { .. } | RepairError::NothingLacks => {
+                "nothing was changed; `migrate verify` says what is wrong, if anything is"
+                    .to_owned()
+            }
             RepairError::Reverting(_) => "run `migrate down` again".to_owned(),
             RepairError::Plan(error) => error.hint(),
         }
@@ -95,6 +106,8 @@ pub fn remedy(known: &Known<'_>, repair: &Repair) -> Result<Remedy, RepairError>
         Repair::AcceptChecksum(version) => accept(known, *version).map(Remedy::Write),
         Repair::MarkApplied(id, store) => mark_applied(known, id, *store).map(Remedy::Write),
         Repair::MarkReverted(id, store) => mark_reverted(known, id, *store).map(Remedy::Write),
+        Repair::MarkAllApplied(store) => mark_all(known, *store).map(Remedy::Write),
+        Repair::Forget(version, store) => forget(known, *version, *store).map(Remedy::Write),
         Repair::Redo(id) => redo(known, id).map(Remedy::Run),
         Repair::Replay(store) => replay(known, *store).map(Remedy::Run),
     }
@@ -236,7 +249,18 @@ fn redo(known: &Known<'_>, id: &StepId) -> Result<Plan, RepairError> {
     }
     let attempt = attempt_max(histories, id.version) + 1;
     let step = Attempt { step: plan::with_commit(step, known.servers), attempt };
-    let work = work(known, migration, life.rank, vec![Action::Run(step), Action::Seal]);
+    let mut actions = vec![Action::Run(step)];
+    // What is open stays open: the rest of it is for `up`.
+    let others_are_there =
+        migration.steps.iter().filter(|other| other.name != id.name).all(|other| {
+            let id = StepId { version: id.version, name: other.name.clone() };
+            let state = histories.of(other.store()).step(&id);
+            state.is_some_and(|state| state.status() == Status::Applied)
+        });
+    if others_are_there {
+        actions.push(Action::Seal);
+    }
+    let work = work(known, migration, life.rank, actions);
     Ok(Plan { work: vec![work], ..Plan::default() })
 }
 
@@ -247,9 +271,8 @@ fn store_of(name: &StepName) -> StoreName {
     }
 }
 
-/// Everything that the other store has and this one lacks, in the order in which
-/// it was applied; and everything that this one still has and the other has
-/// reverted.
+/// Everything that this store lacks, in the order in which it was applied; and
+/// everything that it still has and the other has reverted.
 fn replay(known: &Known<'_>, store: StoreName) -> Result<Plan, RepairError> {
     let Known { histories, set, .. } = *known;
     let mut plan = Plan::default();
@@ -270,14 +293,20 @@ fn replay(known: &Known<'_>, store: StoreName) -> Result<Plan, RepairError> {
         // What is left to run is found by the next repair, from what is there then.
         return Ok(plan);
     }
-    for (rank, version) in ever_applied(histories) {
-        let Some(migration) = set.get(version) else { return Err(RepairError::NoFile(version)) };
+    if let Some((_, version)) =
+        plan::ever_applied(histories).iter().find(|(_, version)| set.get(*version).is_none())
+    {
+        return Err(RepairError::NoFile(*version));
+    }
+    for lacking in plan::lacking(known) {
+        let migration = lacking.migration;
+        let version = migration.version;
         if let Some(error) = plan::edited(histories, migration) {
             return Err(error.into());
         }
         let attempt = attempt_max(histories, version).max(1);
         let mut actions = Vec::new();
-        for step in migration.steps.iter().filter(|step| step.store() == store) {
+        for step in lacking.steps.iter().filter(|step| step.store() == store) {
             let id = StepId { version, name: step.name.clone() };
             let state = histories.of(store).step(&id);
             let step = plan::with_commit(step, known.servers);
@@ -292,26 +321,104 @@ fn replay(known: &Known<'_>, store: StoreName) -> Result<Plan, RepairError> {
                 Some((Status::Applied | Status::Reverting, _)) => {}
             }
         }
-        if !actions.is_empty() {
+        // What is open stays open: the rest of it is for `up`.
+        let rest = lacking.steps.iter().all(|step| step.store() == store);
+        let seal = plan::seal(histories, migration, lacking.rank);
+        let is_sealed = seal.is_some() && histories.of(store).row(version) == seal.as_ref();
+        if lacking.closed && rest && !(actions.is_empty() && is_sealed) {
             actions.push(Action::Seal);
-            plan.work.push(work(known, migration, rank, actions));
+        }
+        if !actions.is_empty() {
+            let work = work(known, migration, lacking.rank, actions);
+            let row = seal.or_else(|| {
+                let row = work.row.clone()?;
+                Some(Row { status: RowStatus::Running, finished_at: None, ..row })
+            });
+            plan.work.push(Work { row, ..work });
         }
     }
     Ok(plan)
 }
 
-/// Every migration that some store says was done, in the order of application:
-/// by a live step, or by a row whose steps are lost.
-fn ever_applied(histories: &Histories) -> Vec<(u32, Version)> {
-    let mut applied: Vec<(u32, Version)> =
-        plan::lives(histories).into_iter().map(|life| (life.rank, life.version)).collect();
-    for store in StoreName::BOTH {
-        let rows = histories.of(store).rows().filter(|row| row.status != RowStatus::Running);
-        applied.extend(rows.map(|row| (row.rank, row.version)));
+/// Records of everything that the stores lack: it is there, and what said so was
+/// deleted or cannot be read. Nothing is run.
+fn mark_all(
+    known: &Known<'_>,
+    only: Option<StoreName>,
+) -> Result<Vec<(StoreName, Entry)>, RepairError> {
+    let Known { histories, servers, .. } = *known;
+    let is_meant = |store: StoreName| only.is_none_or(|only| only == store);
+    let mut entries = Vec::new();
+    for lacking in plan::lacking(known) {
+        let migration = lacking.migration;
+        let version = migration.version;
+        let newest = attempt_max(histories, version).max(1);
+        for step in lacking.steps.iter().filter(|step| is_meant(step.store())) {
+            let id = StepId { version, name: step.name.clone() };
+            let state = histories.of(step.store()).step(&id);
+            let attempt = match state.map(|state| (state.status(), state.attempt)) {
+                Some((Status::Pending, own)) => newest.max(own + 1),
+                Some((_, own)) => own,
+                None => newest,
+            };
+            let record = Record {
+                step: id,
+                attempt,
+                event: Event::Applied,
+                rank: lacking.rank,
+                checksum: step.checksum,
+                migration_checksum: migration.checksum,
+            };
+            entries.push((step.store(), Entry::Record(record)));
+        }
+        let Some(seal) = plan::seal(histories, migration, lacking.rank) else { continue };
+        for store in servers.stores().into_iter().filter(|store| is_meant(*store)) {
+            if histories.of(store).row(version) != Some(&seal) {
+                let row = Entry::Row(Box::new(seal.clone()), migration.rollback.clone());
+                entries.push((store, row));
+            }
+        }
     }
-    applied.sort_unstable();
-    applied.dedup_by_key(|(_, version)| *version);
-    applied
+    let is_readable = |store: &StoreName| histories.of(*store).unreadable().is_empty();
+    match entries.is_empty() && StoreName::BOTH.iter().all(is_readable) {
+        true => Err(RepairError::NothingLacks),
+        false => Ok(entries),
+    }
+}
+
+/// What is said of a migration is taken back: nothing of it is there.
+fn forget(
+    known: &Known<'_>,
+    version: Version,
+    only: Option<StoreName>,
+) -> Result<Vec<(StoreName, Entry)>, RepairError> {
+    let Known { histories, servers, .. } = *known;
+    let mut entries = Vec::new();
+    for store in servers.stores() {
+        if only.is_some_and(|only| only != store) {
+            continue;
+        }
+        let live = histories.of(store).steps_of(version);
+        let live = live.filter(|(_, state)| state.status() != Status::Pending);
+        for (name, state) in live {
+            let record = Record {
+                step: StepId { version, name: name.clone() },
+                attempt: state.attempt,
+                event: Event::Reverted,
+                rank: state.rank,
+                checksum: state.checksum,
+                migration_checksum: state.migration_checksum,
+            };
+            entries.push((store, Entry::Record(record)));
+        }
+        if histories.of(store).row(version).is_some() {
+            entries.push((store, Entry::RowGone(version)));
+        }
+    }
+    match entries.is_empty() {
+        true => Err(RepairError::NotApplied(version)),
+        false => Ok(entries),
+    }
 }
 
 fn forward(

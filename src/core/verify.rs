@@ -2,9 +2,9 @@
 //! each other.
 
 use crate::core::history::{Histories, Row, RowStatus};
-use crate::core::id::{StoreName, Version};
+use crate::core::id::{Direction, Version};
 use crate::core::migration::MigrationSet;
-use crate::core::plan::{self, Goal, Known, PlanError, Up};
+use crate::core::plan::{self, Action, Goal, Known, Plan, PlanError, Up};
 use crate::core::server::Servers;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -37,15 +37,31 @@ pub fn verify(set: &MigrationSet, histories: &Histories, servers: &Servers) -> V
     }
     let rollbacks = BTreeMap::new();
     let known = Known { set, histories, rollbacks: &rollbacks, servers };
+    for store in servers.stores() {
+        for it in histories.of(store).unreadable() {
+            let error = PlanError::Unreadable { store, what: it.what.clone() };
+            findings.push(finding("HISTORY_CORRUPT", it.version, &error));
+        }
+    }
     match plan::plan(&known, &Goal::Up(Up::default())) {
-        Ok(_) => {}
+        Ok(plan) => {
+            for finding in findings.iter_mut().filter(|it| it.code == "HISTORY_CORRUPT") {
+                UP.clone_into(&mut finding.next);
+            }
+            findings.extend(seals(&plan, histories, servers));
+            findings.extend(others(set, histories, servers));
+        }
         Err(PlanError::Edited { version, .. }) if seen.contains(&version) => {}
         Err(PlanError::EditedInDoubt { step, .. }) if seen.contains(&step.version) => {}
+        Err(PlanError::Forged { step, .. }) if seen.contains(&step.version) => {}
+        Err(PlanError::Unreadable { .. }) => {}
         Err(error) => findings.push(finding(code(&error), None, &error)),
     }
-    findings.extend(rows(histories, servers));
     findings
 }
+
+/// What mends a row.
+const UP: &str = "`migrate up`: rows are derived from the records, and written again";
 
 fn finding(code: &'static str, version: Option<Version>, error: &PlanError) -> Finding {
     Finding { code, version, message: error.to_string(), next: error.hint() }
@@ -59,6 +75,9 @@ pub fn code(error: &PlanError) -> &'static str {
         PlanError::Missing(_) => "MISSING",
         PlanError::OutOfOrder { .. } => "OUT_OF_ORDER",
         PlanError::Gap { .. } => "GAP",
+        PlanError::Forged { .. } => "RECORD_CHANGED",
+        PlanError::Unreadable { .. } => "HISTORY_CORRUPT",
+        PlanError::Stray { .. } => "STRAY_ROW",
         PlanError::Torn(_) => "TORN",
         PlanError::NoRollback(_) => "NO_DOWN_SCRIPT",
         PlanError::BadRollback { .. } => "BAD_DOWN_SCRIPT",
@@ -74,51 +93,93 @@ pub fn code(error: &PlanError) -> &'static str {
     }
 }
 
-/// The rows of both stores, which are derived and must be the same.
-fn rows(histories: &Histories, servers: &Servers) -> Vec<Finding> {
+/// The rows that are not what the records of their migrations say: `up` has nothing
+/// to do about these but to write them again.
+fn seals(plan: &Plan, histories: &Histories, servers: &Servers) -> Vec<Finding> {
     let mut findings = Vec::new();
-    let stores = servers.stores();
-    let versions: BTreeSet<Version> = stores
-        .iter()
-        .flat_map(|store| histories.of(*store).rows())
-        .map(|row| row.version)
-        .collect();
-    for version in versions {
-        let found: Vec<(StoreName, Option<&Row>)> =
-            stores.iter().map(|store| (*store, histories.of(*store).row(version))).collect();
-        let lacking = found.iter().find(|(_, row)| row.is_none());
-        let done =
-            found.iter().any(|(_, row)| row.is_some_and(|row| row.status != RowStatus::Running));
-        let next = "run `migrate up`: rows are derived from the step records, and written again";
-        match (lacking, found.as_slice()) {
-            (Some((store, _)), _) if done => findings.push(Finding {
-                code: "ROW_MISSING",
-                version: Some(version),
-                message: format!(
-                    "{} lacks the row of {version} in migration_history",
-                    store.title()
+    let unsealed = plan.work.iter().filter(|work| {
+        work.direction == Direction::Up && !work.has_steps() && work.actions == [Action::Seal]
+    });
+    for work in unsealed {
+        let version = work.version;
+        for store in servers.stores() {
+            let history = histories.of(store);
+            let title = store.title();
+            let unread = history.unreadable().iter().any(|it| it.version == Some(version));
+            let (code, message) = match history.row(version) {
+                None if unread => continue,
+                None => (
+                    "ROW_MISSING",
+                    format!("{title} lacks the row of {version} in migration_history"),
                 ),
-                next: next.to_owned(),
-            }),
-            (None, [(_, Some(one)), (_, Some(other))]) if one != other => {
-                let field = difference(one, other);
-                findings.push(Finding {
-                    code: "ROWS_DIFFER",
-                    version: Some(version),
-                    message: format!(
-                        "the rows of {version} in migration_history differ in {field}: somebody changed one of them"
+                Some(row) if row.status == RowStatus::Running => (
+                    "ROWS_DIFFER",
+                    format!(
+                        "the row of {version} in migration_history in {title} says `running`, although all of its steps are applied"
                     ),
-                    next: "no decision reads them; delete the wrong one, and `migrate up` writes it again".to_owned(),
-                });
-            }
-            _ => {}
+                ),
+                Some(row) => match work.row.as_ref().and_then(|seal| difference(row, seal)) {
+                    None => continue,
+                    Some(field) => (
+                        "ROWS_DIFFER",
+                        format!(
+                            "{field} in the row of {version} in migration_history in {title} is not what the records and the other store say"
+                        ),
+                    ),
+                },
+            };
+            findings.push(Finding { code, version: Some(version), message, next: UP.to_owned() });
         }
     }
     findings
 }
 
+/// The rows of migrations that have no file.
+fn others(set: &MigrationSet, histories: &Histories, servers: &Servers) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    let stores = servers.stores();
+    let lives = plan::lives(histories);
+    let rows = stores.iter().flat_map(|store| histories.of(*store).rows());
+    let versions = rows.map(|row| row.version).chain(lives.iter().map(|life| life.version));
+    let versions: BTreeSet<Version> = versions.filter(|it| set.get(*it).is_none()).collect();
+    for version in versions {
+        let is_live = lives.iter().any(|life| life.version == version);
+        let rows: Vec<_> =
+            stores.iter().map(|store| (*store, histories.of(*store).row(version))).collect();
+        let lacking = rows.iter().find(|(_, row)| row.is_none());
+        let (code, message) = match (is_live, lacking, rows.as_slice()) {
+            (false, ..) => (
+                "STRAY_ROW",
+                format!("migration_history has a row of {version}, of which no step is recorded"),
+            ),
+            (true, Some((store, _)), _) => (
+                "ROW_MISSING",
+                format!("{} lacks the row of {version} in migration_history", store.title()),
+            ),
+            (true, None, [(_, Some(one)), (_, Some(other))]) => match difference(one, other) {
+                None => continue,
+                Some(field) => (
+                    "ROWS_DIFFER",
+                    format!(
+                        "the rows of {version} in migration_history differ in {field}: somebody changed one of them"
+                    ),
+                ),
+            },
+            (true, ..) => continue,
+        };
+        let next = match is_live {
+            true => format!(
+                "`migrate up` with the files of the release that has {version} writes it again; if nothing of {version} was ever there, `migrate repair --mark-reverted {version}`"
+            ),
+            false => format!("`migrate repair --mark-reverted {version}` takes it out"),
+        };
+        findings.push(Finding { code, version: Some(version), message, next });
+    }
+    findings
+}
+
 /// The first field in which two rows differ.
-fn difference(one: &Row, other: &Row) -> &'static str {
+fn difference(one: &Row, other: &Row) -> Option<&'static str> {
     let fields: [(&'static str, bool); 12] = [
         ("rank", one.rank == other.rank),
         ("migration_name", one.migration_name == other.migration_name),
@@ -133,5 +194,5 @@ fn difference(one: &Row, other: &Row) -> &'static str {
         ("tool_version", one.tool_version == other.tool_version),
         ("run_id", one.run_id == other.run_id),
     ];
-    fields.into_iter().find(|(_, same)| !same).map_or("something", |(field, _)| field)
+    fields.into_iter().find(|(_, same)| !same).map(|(field, _)| field)
 }

@@ -79,6 +79,9 @@ pub enum PairError {
         /// The UUID in MongoDB.
         mongo: String,
     },
+    /// There is a history, and nothing that says to which pair it belongs.
+    #[error("{store} has a migration history, but its row in migration_control is gone: somebody deleted it", store = .0.title())]
+    Lost(StoreName),
     /// One has a history and the other was never used.
     #[error("{paired} has a migration history (pair {pair}), but this {other} was never used with it", paired = .paired.title(), other = .paired.other().title())]
     OneSided {
@@ -87,6 +90,21 @@ pub enum PairError {
         /// Its UUID.
         pair: String,
     },
+}
+
+impl PairError {
+    /// What to do next.
+    pub fn hint(&self) -> String {
+        match self {
+            PairError::Mismatch { .. } => "nothing was changed; check both URLs: is one of them of another environment? If they are to be a pair from now on, `migrate repair --pair`".to_owned(),
+            PairError::Lost(_) => "nothing was changed; if both URLs are right, `migrate repair --pair` writes it again".to_owned(),
+            PairError::OneSided { paired, .. } => format!(
+                "nothing was changed; check both URLs: is one of them of another environment? If {title} was restored from a backup older than its first migration, `migrate repair --replay {other}` runs there what it lacks; if only our tables were dropped there, `migrate repair --mark-applied all --store {other}` writes them again",
+                title = paired.other().title(),
+                other = paired.other()
+            ),
+        }
+    }
 }
 
 /// Both histories as they are now, and whether the pair is one.
@@ -105,7 +123,9 @@ pub struct Read {
 impl Read {
     /// Whether this engine has written to either store.
     pub fn is_virgin(&self) -> bool {
-        self.postgres_pair.is_none() && self.mongo_pair.is_none()
+        self.postgres_pair.is_none()
+            && self.mongo_pair.is_none()
+            && self.histories == Histories::default()
     }
 }
 
@@ -148,7 +168,10 @@ pub fn check_pair<P, M>(stores: &Stores<P, M>, read: &Read) -> Result<(), PairEr
     if stores.postgres.is_none() || stores.mongo.is_none() {
         return Ok(());
     }
+    let has_history = |store: StoreName| *read.histories.of(store) != History::default();
     match (&read.postgres_pair, &read.mongo_pair) {
+        (None, _) if has_history(StoreName::Postgres) => Err(PairError::Lost(StoreName::Postgres)),
+        (_, None) if has_history(StoreName::Mongo) => Err(PairError::Lost(StoreName::Mongo)),
         (None, None) => Ok(()),
         (Some(postgres), Some(mongo)) if postgres == mongo => Ok(()),
         (Some(postgres), Some(mongo)) => {
@@ -156,7 +179,7 @@ pub fn check_pair<P, M>(stores: &Stores<P, M>, read: &Read) -> Result<(), PairEr
         }
         // The first run writes the UUID into Postgres first: if it died right
         // then, there is no history yet, and the next run goes on.
-        (Some(pair), None) if read.histories.postgres != History::default() => {
+        (Some(pair), None) if has_history(StoreName::Postgres) => {
             Err(PairError::OneSided { paired: StoreName::Postgres, pair: pair.clone() })
         }
         (Some(_), None) => Ok(()),
@@ -253,7 +276,7 @@ where
         }
     };
     let mut lost = None;
-    let result = async {
+    let mut result = async {
         for (store, run) in died {
             notices.notice(Notice::Remark(format!(
                 "run {run} died while it held the lease in {}; going on from what it recorded",
@@ -275,6 +298,13 @@ where
     }
     .await;
     drop(hearts);
+    if result.is_err()
+        && lost.is_none()
+        && let Some((store, why)) = taken(stores).await
+    {
+        // Whoever took it has ended our sessions, and that is not what is wrong.
+        result = Err(LockError::Lost { store, why }.into());
+    }
     if lost.is_some() {
         // What was under way belongs to nobody now.
         cancel(stores).await;
@@ -303,7 +333,8 @@ where
 {
     let mut died = Vec::new();
     // The run's id is a UUID: the first run of a pair gives it its name.
-    let mut pair = read.postgres_pair.clone().unwrap_or_else(|| run.id.clone());
+    let pair = read.postgres_pair.clone().or_else(|| read.mongo_pair.clone());
+    let mut pair = pair.unwrap_or_else(|| run.id.clone());
     if let Some(postgres) = &mut stores.postgres {
         pair = postgres.found(&pair).await?;
         match postgres.acquire(run).await? {
@@ -388,6 +419,36 @@ where
         ended.extend(mongo.evict().await?);
     }
     Ok(ended)
+}
+
+/// What fails first when the lease went to another run may be anything. A look at the
+/// lease takes this long at most.
+const LOOK_AT_LEASE: Duration = Duration::from_secs(3);
+
+/// Whether a run that failed has lost its lease, and where.
+async fn taken<P, M>(stores: &mut Stores<P, M>) -> Option<(StoreName, String)>
+where
+    P: Store<Step = PgStep>,
+    M: Store<Step = MongoStep>,
+{
+    let look = async {
+        if let Some(postgres) = &mut stores.postgres
+            && let Ok(mut heart) = postgres.heart().await
+            && let Err(error) = heart.beat().await
+            && error.fate == Fate::Fenced
+        {
+            return Some((StoreName::Postgres, error.said.message));
+        }
+        if let Some(mongo) = &mut stores.mongo
+            && let Ok(mut heart) = mongo.heart().await
+            && let Err(error) = heart.beat().await
+            && error.fate == Fate::Fenced
+        {
+            return Some((StoreName::Mongo, error.said.message));
+        }
+        None
+    };
+    tokio::time::timeout(LOOK_AT_LEASE, look).await.ok().flatten()
 }
 
 async fn cancel<P, M>(stores: &mut Stores<P, M>)

@@ -18,7 +18,7 @@ mod step;
 pub use connect::{Mongo, MongoConfig, MongoConfigError};
 pub use lease::MongoHeart;
 
-use crate::core::history::{Entry, Snapshot};
+use crate::core::history::{Entry, Snapshot, Unreadable};
 use crate::core::id::{StoreName, Version};
 use crate::core::migration::Rollback;
 use crate::core::step::MongoStep;
@@ -74,6 +74,10 @@ impl Store for Mongo {
     async fn append(&mut self, entries: &[Entry]) -> Result<(), StoreError> {
         let done = around(history::append(self, entries), "append in MongoDB").await;
         unless_taken(self, done).await
+    }
+
+    async fn discard(&mut self, what: &[Unreadable]) -> Result<(), StoreError> {
+        history::discard(self, what).await
     }
 
     async fn commit(&mut self, step: &MongoStep, entries: &[Entry]) -> Result<(), StoreError> {

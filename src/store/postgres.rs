@@ -19,7 +19,7 @@ mod survey;
 pub use connect::{ConnectError, Postgres, PostgresConfig, SslMode, TlsDefaults};
 pub use lease::PostgresHeart;
 
-use crate::core::history::{Entry, Snapshot};
+use crate::core::history::{Entry, Snapshot, Unreadable};
 use crate::core::id::{StoreName, Version};
 use crate::core::migration::Rollback;
 use crate::core::step::PgStep;
@@ -75,6 +75,10 @@ impl Store for Postgres {
     async fn append(&mut self, entries: &[Entry]) -> Result<(), StoreError> {
         let done = around(history::append(self, entries), "append in Postgres").await;
         unless_taken(self, done).await
+    }
+
+    async fn discard(&mut self, what: &[Unreadable]) -> Result<(), StoreError> {
+        history::discard(self, what).await
     }
 
     async fn commit(&mut self, step: &PgStep, entries: &[Entry]) -> Result<(), StoreError> {

@@ -15,9 +15,13 @@ mod transcript;
 mod transcripts;
 
 mod crowd;
+mod damaged;
 mod json;
 mod many;
 mod mended;
 mod odd;
+mod restored;
 mod stores;
+mod tampered;
+mod unlocked;
 mod unreachable;

@@ -51,7 +51,7 @@ fn a_baseline_without_a_file_is_missing_like_any_other() {
         "up",
         &expect![[r#"
             error: 001 is applied, but no longer in the migrations folder
-            hint: restore the folder from version control; if it is meant to be gone, `--allow-out-of-order`"#]],
+            hint: restore the folder from version control; if it is meant to be gone, `--allow-out-of-order`; if nothing of it was ever there, `migrate repair --mark-reverted 001`"#]],
     );
 }
 

@@ -533,7 +533,7 @@ fn a_torn_step_is_refused_on_the_way_down_too() {
         "down",
         &expect![[r#"
             error: step 001 up/postgres/3 is recorded as started, although it can only be recorded together with its effect
-            hint: somebody changed the history by hand; `migrate repair --mark-reverted up/postgres/3` says that the step has no effect, `--mark-applied` that it has"#]],
+            hint: somebody changed the history by hand; if its effect is there, `migrate repair --mark-applied 001/up/postgres/3`; if it is not, `migrate repair --mark-reverted 001/up/postgres/3`, and `migrate up` runs it"#]],
     );
 }
 

@@ -11,7 +11,7 @@ fn postgres_was_restored_to_before_a_migration_that_both_have() {
         "up",
         &expect![[r#"
             error: Postgres lacks step 002 up/postgres/1, although its migration is sealed as done: no run of migrate leaves that behind, a restored backup does
-            hint: look at `migrate repair`; if Postgres was restored from an older backup, `migrate repair --replay postgres` runs there what it lacks"#]],
+            hint: if Postgres was restored from an older backup, `migrate repair --replay postgres` runs there what it lacks; if all of it is there and only its records are gone, `migrate repair --mark-applied 002/up/postgres/1 --store postgres`"#]],
     );
 }
 
@@ -23,7 +23,7 @@ fn mongo_was_restored_to_before_a_migration_that_both_have() {
         "up",
         &expect![[r#"
             error: MongoDB lacks step 002 up/mongo/1, although its migration is sealed as done: no run of migrate leaves that behind, a restored backup does
-            hint: look at `migrate repair`; if MongoDB was restored from an older backup, `migrate repair --replay mongo` runs there what it lacks"#]],
+            hint: if MongoDB was restored from an older backup, `migrate repair --replay mongo` runs there what it lacks; if all of it is there and only its records are gone, `migrate repair --mark-applied 002/up/mongo/1 --store mongo`"#]],
     );
 }
 
@@ -45,8 +45,8 @@ fn postgres_was_restored_while_the_migration_was_open() {
         "001 up/mongo/1 applied\nrow 001 running mongo",
         "up",
         &expect![[r#"
-        error: Postgres lacks step 001 up/postgres/1, although the later step 001 up/mongo/1 is recorded in MongoDB: no run of migrate leaves that behind, a restored backup does
-        hint: look at `migrate repair`; if Postgres was restored from an older backup, `migrate repair --replay postgres` runs there what it lacks"#]],
+            error: Postgres lacks step 001 up/postgres/1, although the later step 001 up/mongo/1 is recorded in MongoDB: no run of migrate leaves that behind, a restored backup does
+            hint: if Postgres was restored from an older backup, `migrate repair --replay postgres` runs there what it lacks; if all of it is there and only its records are gone, `migrate repair --mark-applied 001/up/postgres/1 --store postgres`"#]],
     );
 }
 
@@ -57,8 +57,8 @@ fn a_later_step_in_doubt_shows_a_gap_as_well() {
         "001 up/mongo/1 started",
         "up",
         &expect![[r#"
-        error: Postgres lacks step 001 up/postgres/1, although the later step 001 up/mongo/1 is recorded in MongoDB: no run of migrate leaves that behind, a restored backup does
-        hint: look at `migrate repair`; if Postgres was restored from an older backup, `migrate repair --replay postgres` runs there what it lacks"#]],
+            error: Postgres lacks step 001 up/postgres/1, although the later step 001 up/mongo/1 is recorded in MongoDB: no run of migrate leaves that behind, a restored backup does
+            hint: if Postgres was restored from an older backup, `migrate repair --replay postgres` runs there what it lacks; if all of it is there and only its records are gone, `migrate repair --mark-applied 001/up/postgres/1 --store postgres`"#]],
     );
 }
 
@@ -69,8 +69,8 @@ fn a_step_in_doubt_is_a_gap_when_a_later_one_is_applied() {
         "001 up/postgres/1 started\n001 up/mongo/1 applied",
         "up",
         &expect![[r#"
-        error: Postgres lacks step 001 up/postgres/1, although the later step 001 up/mongo/1 is recorded in MongoDB: no run of migrate leaves that behind, a restored backup does
-        hint: look at `migrate repair`; if Postgres was restored from an older backup, `migrate repair --replay postgres` runs there what it lacks"#]],
+            error: Postgres lacks step 001 up/postgres/1, although the later step 001 up/mongo/1 is recorded in MongoDB: no run of migrate leaves that behind, a restored backup does
+            hint: if Postgres was restored from an older backup, `migrate repair --replay postgres` runs there what it lacks; if all of it is there and only its records are gone, `migrate repair --mark-applied 001/up/postgres/1 --store postgres`"#]],
     );
 }
 
@@ -81,8 +81,8 @@ fn two_steps_in_doubt_are_a_gap() {
         "001 up/postgres/1 started\n001 up/mongo/1 started",
         "up",
         &expect![[r#"
-        error: Postgres lacks step 001 up/postgres/1, although the later step 001 up/mongo/1 is recorded in MongoDB: no run of migrate leaves that behind, a restored backup does
-        hint: look at `migrate repair`; if Postgres was restored from an older backup, `migrate repair --replay postgres` runs there what it lacks"#]],
+            error: Postgres lacks step 001 up/postgres/1, although the later step 001 up/mongo/1 is recorded in MongoDB: no run of migrate leaves that behind, a restored backup does
+            hint: if Postgres was restored from an older backup, `migrate repair --replay postgres` runs there what it lacks; if all of it is there and only its records are gone, `migrate repair --mark-applied 001/up/postgres/1 --store postgres`"#]],
     );
 }
 
@@ -94,7 +94,7 @@ fn a_step_in_doubt_of_a_sealed_migration_is_a_gap() {
         "up",
         &expect![[r#"
             error: MongoDB lacks step 001 up/mongo/1, although its migration is sealed as done: no run of migrate leaves that behind, a restored backup does
-            hint: look at `migrate repair`; if MongoDB was restored from an older backup, `migrate repair --replay mongo` runs there what it lacks"#]],
+            hint: if MongoDB was restored from an older backup, `migrate repair --replay mongo` runs there what it lacks; if all of it is there and only its records are gone, `migrate repair --mark-applied 001/up/mongo/1 --store mongo`"#]],
     );
 }
 
@@ -106,7 +106,7 @@ fn the_first_missing_step_of_several_migrations_is_named() {
         "up",
         &expect![[r#"
             error: MongoDB lacks step 002 up/mongo/1, although its migration is sealed as done: no run of migrate leaves that behind, a restored backup does
-            hint: look at `migrate repair`; if MongoDB was restored from an older backup, `migrate repair --replay mongo` runs there what it lacks"#]],
+            hint: if MongoDB was restored from an older backup, `migrate repair --replay mongo` runs there what it lacks; if all of it is there and only its records are gone, `migrate repair --mark-applied all --store mongo`"#]],
     );
     check(
         "001 p m\n002 p m\n003 p m",
@@ -114,7 +114,7 @@ fn the_first_missing_step_of_several_migrations_is_named() {
         "up",
         &expect![[r#"
             error: Postgres lacks step 002 up/postgres/1, although its migration is sealed as done: no run of migrate leaves that behind, a restored backup does
-            hint: look at `migrate repair`; if Postgres was restored from an older backup, `migrate repair --replay postgres` runs there what it lacks"#]],
+            hint: if Postgres was restored from an older backup, `migrate repair --replay postgres` runs there what it lacks; if all of it is there and only its records are gone, `migrate repair --mark-applied all --store postgres`"#]],
     );
 }
 
@@ -126,7 +126,7 @@ fn an_open_migration_below_an_applied_one_is_a_gap() {
         "up",
         &expect![[r#"
             error: MongoDB lacks step 001 up/mongo/1, although the later step 002 up/postgres/1 is recorded in Postgres: no run of migrate leaves that behind, a restored backup does
-            hint: look at `migrate repair`; if MongoDB was restored from an older backup, `migrate repair --replay mongo` runs there what it lacks"#]],
+            hint: if MongoDB was restored from an older backup, `migrate repair --replay mongo` runs there what it lacks; if all of it is there and only its records are gone, `migrate repair --mark-applied 001/up/mongo/1 --store mongo`"#]],
     );
 }
 
@@ -138,7 +138,7 @@ fn an_open_migration_below_a_newer_release_is_a_gap() {
         "up",
         &expect![[r#"
             error: MongoDB lacks step 001 up/mongo/1, although the later step 002 up/postgres/1 is recorded in Postgres: no run of migrate leaves that behind, a restored backup does
-            hint: look at `migrate repair`; if MongoDB was restored from an older backup, `migrate repair --replay mongo` runs there what it lacks"#]],
+            hint: if MongoDB was restored from an older backup, `migrate repair --replay mongo` runs there what it lacks; if all of it is there and only its records are gone, `migrate repair --mark-applied 001/up/mongo/1 --store mongo`"#]],
     );
 }
 
@@ -149,24 +149,24 @@ fn a_whole_migration_is_gone_that_the_other_store_has_sealed() {
         "001 done\nrow 002 completed mongo",
         "up",
         &expect![[r#"
-        error: Postgres lacks step 002 up/postgres/1, although its row in migration_history says `completed`: no run of migrate leaves that behind, a restored backup does
-        hint: look at `migrate repair`; if Postgres was restored from an older backup, `migrate repair --replay postgres` runs there what it lacks"#]],
+            error: Postgres lacks step 002 up/postgres/1, although its row in migration_history says `completed`: no run of migrate leaves that behind, a restored backup does
+            hint: if Postgres was restored from an older backup, `migrate repair --replay postgres` runs there what it lacks; if all of it is there and only its records are gone, `migrate repair --mark-applied 002/up/postgres/1 --store postgres`"#]],
     );
     check(
         "001 p\n002 m",
         "001 done\nrow 002 completed postgres",
         "up",
         &expect![[r#"
-        error: MongoDB lacks step 002 up/mongo/1, although its row in migration_history says `completed`: no run of migrate leaves that behind, a restored backup does
-        hint: look at `migrate repair`; if MongoDB was restored from an older backup, `migrate repair --replay mongo` runs there what it lacks"#]],
+            error: MongoDB lacks step 002 up/mongo/1, although its row in migration_history says `completed`: no run of migrate leaves that behind, a restored backup does
+            hint: if MongoDB was restored from an older backup, `migrate repair --replay mongo` runs there what it lacks; if all of it is there and only its records are gone, `migrate repair --mark-applied 002/up/mongo/1 --store mongo`"#]],
     );
     check(
         "001 p",
         "row 001 completed mongo",
         "up",
         &expect![[r#"
-        error: Postgres lacks step 001 up/postgres/1, although its row in migration_history says `completed`: no run of migrate leaves that behind, a restored backup does
-        hint: look at `migrate repair`; if Postgres was restored from an older backup, `migrate repair --replay postgres` runs there what it lacks"#]],
+            error: Postgres lacks step 001 up/postgres/1, although its row in migration_history says `completed`: no run of migrate leaves that behind, a restored backup does
+            hint: if Postgres was restored from an older backup, `migrate repair --replay postgres` runs there what it lacks; if all of it is there and only its records are gone, `migrate repair --mark-applied 001/up/postgres/1 --store postgres`"#]],
     );
 }
 
@@ -178,7 +178,7 @@ fn a_whole_migration_is_gone_below_newer_ones() {
         "up",
         &expect![[r#"
             error: Postgres lacks step 001 up/postgres/1, although its row in migration_history says `completed`: no run of migrate leaves that behind, a restored backup does
-            hint: look at `migrate repair`; if Postgres was restored from an older backup, `migrate repair --replay postgres` runs there what it lacks"#]],
+            hint: if Postgres was restored from an older backup, `migrate repair --replay postgres` runs there what it lacks; if all of it is there and only its records are gone, `migrate repair --mark-applied 001/up/postgres/1 --store postgres`"#]],
     );
 }
 
@@ -190,7 +190,7 @@ fn a_migration_that_is_gone_is_not_allowed_as_out_of_order() {
         "up --allow-out-of-order",
         &expect![[r#"
             error: Postgres lacks step 001 up/postgres/1, although its row in migration_history says `completed`: no run of migrate leaves that behind, a restored backup does
-            hint: look at `migrate repair`; if Postgres was restored from an older backup, `migrate repair --replay postgres` runs there what it lacks"#]],
+            hint: if Postgres was restored from an older backup, `migrate repair --replay postgres` runs there what it lacks; if all of it is there and only its records are gone, `migrate repair --mark-applied 001/up/postgres/1 --store postgres`"#]],
     );
 }
 
@@ -212,8 +212,8 @@ fn a_gap_inside_one_store_is_a_gap() {
         "001 up/postgres/1 applied\n001 up/postgres/3 applied",
         "up",
         &expect![[r#"
-            error: Postgres lacks step 001 up/postgres/2, although the later step 001 up/postgres/3 is recorded in Postgres: no run of migrate leaves that behind, a restored backup does
-            hint: look at `migrate repair`; if Postgres was restored from an older backup, `migrate repair --replay postgres` runs there what it lacks"#]],
+            error: Postgres lacks step 001 up/postgres/2, although the later step 001 up/postgres/3 is recorded in Postgres: neither a run of migrate nor a backup leaves that behind, somebody changed the history by hand
+            hint: if its effect is there, `migrate repair --mark-applied 001/up/postgres/2 --store postgres` records it; if it is not, `migrate repair --replay postgres` runs there what is lacking"#]],
     );
 }
 
@@ -224,8 +224,8 @@ fn a_gap_is_a_gap_whatever_the_limit() {
         "001 done\n002 up/mongo/1 applied",
         "up --to 1",
         &expect![[r#"
-        error: Postgres lacks step 002 up/postgres/1, although the later step 002 up/mongo/1 is recorded in MongoDB: no run of migrate leaves that behind, a restored backup does
-        hint: look at `migrate repair`; if Postgres was restored from an older backup, `migrate repair --replay postgres` runs there what it lacks"#]],
+            error: Postgres lacks step 002 up/postgres/1, although the later step 002 up/mongo/1 is recorded in MongoDB: no run of migrate leaves that behind, a restored backup does
+            hint: if Postgres was restored from an older backup, `migrate repair --replay postgres` runs there what it lacks; if all of it is there and only its records are gone, `migrate repair --mark-applied 002/up/postgres/1 --store postgres`"#]],
     );
     check(
         "001 p\n002 p m",
@@ -233,7 +233,7 @@ fn a_gap_is_a_gap_whatever_the_limit() {
         "up --allow-out-of-order",
         &expect![[r#"
             error: Postgres lacks step 002 up/postgres/1, although the later step 002 up/mongo/1 is recorded in MongoDB: no run of migrate leaves that behind, a restored backup does
-            hint: look at `migrate repair`; if Postgres was restored from an older backup, `migrate repair --replay postgres` runs there what it lacks"#]],
+            hint: if Postgres was restored from an older backup, `migrate repair --replay postgres` runs there what it lacks; if all of it is there and only its records are gone, `migrate repair --mark-applied 002/up/postgres/1 --store postgres`"#]],
     );
 }
 
@@ -244,8 +244,8 @@ fn with_mongo_first_the_gap_is_the_other_way_round() {
         "001 up/postgres/1 applied",
         "up",
         &expect![[r#"
-        error: MongoDB lacks step 001 up/mongo/1, although the later step 001 up/postgres/1 is recorded in Postgres: no run of migrate leaves that behind, a restored backup does
-        hint: look at `migrate repair`; if MongoDB was restored from an older backup, `migrate repair --replay mongo` runs there what it lacks"#]],
+            error: MongoDB lacks step 001 up/mongo/1, although the later step 001 up/postgres/1 is recorded in Postgres: no run of migrate leaves that behind, a restored backup does
+            hint: if MongoDB was restored from an older backup, `migrate repair --replay mongo` runs there what it lacks; if all of it is there and only its records are gone, `migrate repair --mark-applied 001/up/mongo/1 --store mongo`"#]],
     );
     check(
         "001 m p | order mongo",
@@ -263,7 +263,7 @@ fn a_reverted_migration_whose_second_life_is_gone_is_a_gap() {
         "up",
         &expect![[r#"
             error: Postgres lacks step 001 up/postgres/1, although its row in migration_history says `completed`: no run of migrate leaves that behind, a restored backup does
-            hint: look at `migrate repair`; if Postgres was restored from an older backup, `migrate repair --replay postgres` runs there what it lacks"#]],
+            hint: if Postgres was restored from an older backup, `migrate repair --replay postgres` runs there what it lacks; if all of it is there and only its records are gone, `migrate repair --mark-applied 001/up/postgres/1 --store postgres`"#]],
     );
 }
 
@@ -290,8 +290,8 @@ fn down_does_not_reach_through_a_migration_that_is_gone() {
         "001 done\nrow 002 completed mongo",
         "down",
         &expect![[r#"
-        error: Postgres lacks step 002 up/postgres/1, although its row in migration_history says `completed`: no run of migrate leaves that behind, a restored backup does
-        hint: look at `migrate repair`; if Postgres was restored from an older backup, `migrate repair --replay postgres` runs there what it lacks"#]],
+            error: Postgres lacks step 002 up/postgres/1, although its row in migration_history says `completed`: no run of migrate leaves that behind, a restored backup does
+            hint: if Postgres was restored from an older backup, `migrate repair --replay postgres` runs there what it lacks; if all of it is there and only its records are gone, `migrate repair --mark-applied 002/up/postgres/1 --store postgres`"#]],
     );
 }
 

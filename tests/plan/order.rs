@@ -115,7 +115,7 @@ fn an_applied_version_without_a_file_is_missing() {
         "up",
         &expect![[r#"
             error: 002 is applied, but no longer in the migrations folder
-            hint: restore the folder from version control; if it is meant to be gone, `--allow-out-of-order`"#]],
+            hint: restore the folder from version control; if it is meant to be gone, `--allow-out-of-order`; if nothing of it was ever there, `migrate repair --mark-reverted 002`"#]],
     );
 }
 
@@ -127,7 +127,7 @@ fn a_missing_version_is_missing_below_pending_ones() {
         "up",
         &expect![[r#"
             error: 002 is applied, but no longer in the migrations folder
-            hint: restore the folder from version control; if it is meant to be gone, `--allow-out-of-order`"#]],
+            hint: restore the folder from version control; if it is meant to be gone, `--allow-out-of-order`; if nothing of it was ever there, `migrate repair --mark-reverted 002`"#]],
     );
 }
 
@@ -149,7 +149,7 @@ fn missing_is_told_before_late() {
         "up",
         &expect![[r#"
             error: 002 is applied, but no longer in the migrations folder
-            hint: restore the folder from version control; if it is meant to be gone, `--allow-out-of-order`"#]],
+            hint: restore the folder from version control; if it is meant to be gone, `--allow-out-of-order`; if nothing of it was ever there, `migrate repair --mark-reverted 002`"#]],
     );
 }
 

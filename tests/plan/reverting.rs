@@ -338,10 +338,10 @@ fn mongo_was_restored_while_postgres_was_reverted() {
         "001 up/postgres/1 applied reverting reverted\n001 down/postgres/1 applied\n001 up/mongo/1 applied\nrow 001 completed mongo",
         &expect![[r#"
             error: MongoDB lacks step 001 down/mongo/1, although up/postgres/1 of the same migration was reverted: no run of migrate leaves that behind, a restored backup does
-            hint: look at `migrate repair`; if MongoDB was restored from an older backup, `migrate repair --replay mongo` runs there what it lacks"#]],
+            hint: if MongoDB was restored from an older backup, `migrate repair --replay mongo` reverts there what the other store has reverted"#]],
         &expect![[r#"
             error: MongoDB lacks step 001 down/mongo/1, although up/postgres/1 of the same migration was reverted: no run of migrate leaves that behind, a restored backup does
-            hint: look at `migrate repair`; if MongoDB was restored from an older backup, `migrate repair --replay mongo` runs there what it lacks"#]],
+            hint: if MongoDB was restored from an older backup, `migrate repair --replay mongo` reverts there what the other store has reverted"#]],
     );
 }
 
@@ -352,10 +352,10 @@ fn postgres_was_restored_while_mongo_was_reverted() {
         "001 up/postgres/1 applied\nrow 001 completed postgres\n001 up/mongo/1 applied reverting reverted\n001 down/mongo/1 started applied",
         &expect![[r#"
             error: Postgres lacks step 001 down/postgres/1, although up/mongo/1 of the same migration was reverted: no run of migrate leaves that behind, a restored backup does
-            hint: look at `migrate repair`; if Postgres was restored from an older backup, `migrate repair --replay postgres` runs there what it lacks"#]],
+            hint: if Postgres was restored from an older backup, `migrate repair --replay postgres` reverts there what the other store has reverted"#]],
         &expect![[r#"
             error: Postgres lacks step 001 down/postgres/1, although up/mongo/1 of the same migration was reverted: no run of migrate leaves that behind, a restored backup does
-            hint: look at `migrate repair`; if Postgres was restored from an older backup, `migrate repair --replay postgres` runs there what it lacks"#]],
+            hint: if Postgres was restored from an older backup, `migrate repair --replay postgres` reverts there what the other store has reverted"#]],
     );
 }
 
@@ -367,7 +367,7 @@ fn a_restored_store_is_found_although_the_files_are_gone() {
         "down",
         &expect![[r#"
             error: Postgres lacks step 001 down/postgres/1, although up/mongo/1 of the same migration was reverted: no run of migrate leaves that behind, a restored backup does
-            hint: look at `migrate repair`; if Postgres was restored from an older backup, `migrate repair --replay postgres` runs there what it lacks"#]],
+            hint: if Postgres was restored from an older backup, `migrate repair --replay postgres` reverts there what the other store has reverted"#]],
     );
 }
 
@@ -398,8 +398,8 @@ fn what_is_applied_above_a_migration_on_its_way_back_is_a_gap() {
         "001 up/postgres/1 applied reverting\n002 done",
         "up",
         &expect![[r#"
-        error: Postgres lacks step 001 up/postgres/1, although the later step 002 up/postgres/1 is recorded in Postgres: no run of migrate leaves that behind, a restored backup does
-        hint: look at `migrate repair`; if Postgres was restored from an older backup, `migrate repair --replay postgres` runs there what it lacks"#]],
+            error: Postgres lacks step 001 up/postgres/1, although the later step 002 up/postgres/1 is recorded in Postgres: neither a run of migrate nor a backup leaves that behind, somebody changed the history by hand
+            hint: if its effect is there, `migrate repair --mark-applied 001/up/postgres/1 --store postgres` records it; if it is not, `migrate repair --replay postgres` runs there what is lacking"#]],
     );
 }
 
@@ -410,10 +410,10 @@ fn an_atomic_down_step_that_was_only_started_was_torn_by_hand() {
         "001 up/postgres/1 applied reverting\n001 down/postgres/1 started\nrow 001 running both",
         &expect![[r#"
             error: step 001 down/postgres/1 is recorded as started, although it can only be recorded together with its effect
-            hint: somebody changed the history by hand; `migrate repair --mark-reverted down/postgres/1` says that the step has no effect, `--mark-applied` that it has"#]],
+            hint: somebody changed the history by hand; if its effect is there, `migrate repair --mark-applied 001/down/postgres/1`; if it is not, `migrate repair --mark-reverted 001/down/postgres/1`, and `migrate up` runs it"#]],
         &expect![[r#"
             error: step 001 down/postgres/1 is recorded as started, although it can only be recorded together with its effect
-            hint: somebody changed the history by hand; `migrate repair --mark-reverted down/postgres/1` says that the step has no effect, `--mark-applied` that it has"#]],
+            hint: somebody changed the history by hand; if its effect is there, `migrate repair --mark-applied 001/down/postgres/1`; if it is not, `migrate repair --mark-reverted 001/down/postgres/1`, and `migrate up` runs it"#]],
     );
 }
 
@@ -508,6 +508,6 @@ fn a_version_on_its_way_back_without_a_file_is_missing() {
         "up",
         &expect![[r#"
             error: 002 is applied, but no longer in the migrations folder
-            hint: restore the folder from version control; if it is meant to be gone, `--allow-out-of-order`"#]],
+            hint: restore the folder from version control; if it is meant to be gone, `--allow-out-of-order`; if nothing of it was ever there, `migrate repair --mark-reverted 002`"#]],
     );
 }

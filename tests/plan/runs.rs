@@ -106,7 +106,7 @@ impl Run<'_> {
             checksum: work.checksum,
             status,
             executed_at: Timestamp(0),
-            finished_at: None,
+            finished_at: (status != RowStatus::Running).then_some(Timestamp(1)),
             execution_time_ms: 0,
             applied_by: "me@here".to_owned(),
             release: None,

@@ -8,7 +8,7 @@ use crate::choices::Choices;
 use crate::deed::{Deed, Extent, There, is_harmless};
 use crate::mutants::Mutant;
 use crate::world::{self, Book, Lease, RunRow, Side, World};
-use lockstep::core::history::{Entry, Event, Record, RowStatus, Snapshot};
+use lockstep::core::history::{Entry, Event, Record, RowStatus, Snapshot, Unreadable};
 use lockstep::core::id::{StepId, StoreName, Version};
 use lockstep::core::migration::Rollback;
 use lockstep::core::step::{MongoStep, PgStep};
@@ -579,6 +579,10 @@ impl<T: Payload> Store for SimStore<T> {
             }
         }
         Ok(store::Lease::Ours { fence, died })
+    }
+
+    async fn discard(&mut self, _: &[Unreadable]) -> Result<(), StoreError> {
+        unreachable!("nobody writes by hand here")
     }
 
     async fn heart(&mut self) -> Result<SimHeart, StoreError> {

@@ -65,6 +65,7 @@ impl Side {
             rows: self.rows.values().map(|(row, _)| row.clone()).collect(),
             pair: self.control.pair.clone(),
             lease: None,
+            unreadable: Vec::new(),
         }
     }
 

@@ -8,7 +8,7 @@ use crate::cli::exit::Exit;
 use crate::cli::failure::Failure;
 use crate::cli::output::{Output, SystemClock};
 use crate::cli::project::{self, Project, Ways, stop_on_signals};
-use crate::core::id::{StepId, StoreName};
+use crate::core::id::{StepId, StepName, StoreName};
 use crate::core::repair::{Repair, RepairError};
 use crate::engine::repair::{self as engine, FailedRepair};
 use crate::engine::run::Settings;
@@ -78,14 +78,34 @@ async fn diagnose(project: &mut Project, output: &Output) -> Result<Exit, Failur
 
 /// The repair that the flags ask for.
 fn wanted(args: &args::Repair) -> Result<Option<Repair>, Failure> {
-    let store = args.store.map_or(StoreName::Postgres, StoreName::from);
+    let only = args.store.map(StoreName::from);
+    let place = |id: &StepId| match (&id.name, only) {
+        (_, Some(store)) => Ok(store),
+        (StepName::Script { store, .. }, None) => Ok(*store),
+        (_, None) => Err(Failure::new(Exit::Usage, "USAGE", format!("in which store is {id}?"))
+            .next("say so with --store")),
+    };
     Ok(Some(match args {
         args::Repair { accept_checksum: Some(version), .. } => {
             Repair::AcceptChecksum(project::version(version)?)
         }
         args::Repair { replay: Some(store), .. } => Repair::Replay((*store).into()),
-        args::Repair { mark_applied: Some(id), .. } => Repair::MarkApplied(step(id)?, store),
-        args::Repair { mark_reverted: Some(id), .. } => Repair::MarkReverted(step(id)?, store),
+        args::Repair { mark_applied: Some(all), .. } if all == "all" => {
+            Repair::MarkAllApplied(only)
+        }
+        args::Repair { mark_applied: Some(id), .. } => {
+            let id = step(id)?;
+            let store = place(&id)?;
+            Repair::MarkApplied(id, store)
+        }
+        args::Repair { mark_reverted: Some(id), .. } => match id.parse() {
+            Ok(version) => Repair::Forget(version, only),
+            Err(_) => {
+                let id = step(id)?;
+                let store = place(&id)?;
+                Repair::MarkReverted(id, store)
+            }
+        },
         args::Repair { redo: Some(id), .. } => Repair::Redo(step(id)?),
         _ => return Ok(None),
     }))

@@ -5,9 +5,11 @@ use crate::cli::exit::Exit;
 use crate::cli::failure::Failure;
 use crate::cli::output::Output;
 use crate::cli::project::{self, Project};
+use crate::core::plan::{Goal, PlanError, Up};
 use crate::core::server::Servers;
 use crate::core::status::{FileState, Line, State, lines};
 use crate::engine::lock::{self, Read};
+use crate::engine::run::{RunError, plan_now};
 use crate::report::human::{Look, Volume, clip, duration};
 use crate::report::{local, utc};
 use comfy_table::{Cell, ContentArrangement, Table, presets};
@@ -38,10 +40,30 @@ pub async fn run(global: &Global, args: args::Status, output: &Output) -> Result
     }
     output.result(&summary(&project, &read, &lines, output.result_look));
     paired?;
+    refused(&mut project, &read).await?;
     match pending {
         0 => Ok(Exit::Ok),
         _ if args.exit_code => Ok(Exit::Pending),
         _ => Ok(Exit::Ok),
+    }
+}
+
+/// A history that nobody but a person can have left: what `up` says against it. That
+/// files do not fit it stands in the table.
+async fn refused(project: &mut Project, read: &Read) -> Result<(), Failure> {
+    let Project { stores, set, servers, .. } = project;
+    let goal = Goal::Up(Up::default());
+    match plan_now(stores, set, servers, &goal).await {
+        // Only who has the lease knows what is so.
+        Err(RunError::Plan(error)) if read.lease.is_none() => match error {
+            PlanError::Gap { .. }
+            | PlanError::Torn(_)
+            | PlanError::Forged { .. }
+            | PlanError::Unreadable { .. }
+            | PlanError::Stray { .. } => Err(error.into()),
+            _ => Ok(()),
+        },
+        _ => Ok(()),
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::{Mongo, check_reply, failed, failed_as, is_transient};
 use crate::core::history::{
-    Entry, LeaseSeen, Record, RecordSeen, Row, RunSeen, Snapshot, Timestamp,
+    Entry, LeaseSeen, Record, RecordSeen, Row, RunSeen, Snapshot, Table, Timestamp, Unreadable,
 };
 use crate::core::id::{StepId, StoreName, Version};
 use crate::core::migration::Rollback;
@@ -67,17 +67,70 @@ pub(super) async fn read(store: &mut Mongo) -> Result<Snapshot, StoreError> {
         async { Ok((rows.await?, futures_util::future::try_join(steps, control).await?)) }
             .await
             .map_err(|error: mongodb::error::Error| failed(READ, &error))?;
+    let mut unreadable = Vec::new();
+    let mut unread = |document: &Document, table: Table, error: StoreError| match &control {
+        // Without the document of ours, they are somebody else's.
+        None => Err(error),
+        Some(_) => {
+            unreadable.push(unread(document, table, error));
+            Ok(())
+        }
+    };
+    let mut snapshot = Snapshot::default();
+    for document in &steps {
+        match record_of(document) {
+            Ok(record) => snapshot.records.push(record),
+            Err(error) => unread(document, Table::Steps, error)?,
+        }
+    }
+    for document in &rows {
+        match row_of(document) {
+            Ok(row) => snapshot.rows.push(row),
+            Err(error) => unread(document, Table::History, error)?,
+        }
+    }
     Ok(Snapshot {
         lease: control.as_ref().and_then(lease_of),
         pair: control.and_then(|control| control.get_str("pair").ok().map(str::to_owned)),
-        records: steps.iter().map(record_of).collect::<Result<_, _>>()?,
-        rows: rows.iter().map(row_of).collect::<Result<_, _>>()?,
+        unreadable,
+        ..snapshot
     })
 }
 
 /// Without the cursors of a backfill's further shards, which are no steps.
 fn steps_only() -> Document {
     doc! { "step": { "$not": { "$regex": "#" } } }
+}
+
+fn unread(document: &Document, table: Table, error: StoreError) -> Unreadable {
+    let id = document.get("_id").cloned().unwrap_or(Bson::Null);
+    let field = match table {
+        Table::Steps => "version",
+        // This is what a row is replaced by.
+        Table::History => "_id",
+    };
+    let fields = Fields { document, collection: table.name() };
+    Unreadable {
+        table,
+        version: fields.number(field).ok().map(Version),
+        key: serde_json::to_string(&id).unwrap_or_default(),
+        what: error.said.message,
+    }
+}
+
+/// Deletes what cannot be read.
+pub(super) async fn discard(store: &mut Mongo, what: &[Unreadable]) -> Result<(), StoreError> {
+    store.check_lease().await?;
+    for it in what {
+        let collection = store.database.collection::<Document>(it.table.name());
+        // Not by way of a map: the order of fields is a part of the key.
+        let id: Bson = serde_json::from_str(&it.key).map_err(|error| {
+            let message = format!("{}: {error}", it.what);
+            StoreError::new(StoreName::Mongo, RECORD, Fate::Corrupt, message)
+        })?;
+        collection.delete_one(doc! { "_id": id }).await.map_err(|error| failed(RECORD, &error))?;
+    }
+    Ok(())
 }
 
 fn lease_of(control: &Document) -> Option<LeaseSeen> {
@@ -211,8 +264,18 @@ pub(super) async fn found(store: &mut Mongo, pair: &str) -> Result<String, Store
         }
     }
     reach("the pair in MongoDB");
+    // A fence is never given twice, even if the document that counts them was
+    // deleted.
+    let mut fence = 0;
+    for name in ["migration_runs", "migration_steps"] {
+        let written = store.database.collection::<Document>(name);
+        let highest = written.find_one(doc! {}).sort(doc! { "fence": -1 }).await;
+        let highest = highest.map_err(|error| failed(DOING, &error))?;
+        let of = highest.as_ref().and_then(|it| it.get("fence")).and_then(Bson::as_i64);
+        fence = fence.max(of.unwrap_or(0));
+    }
     let first = doc! { "$setOnInsert": {
-        "pair": pair, "fence": 0_i64, "holder": null, "expires_at": null, "paused": false, "reason": null,
+        "pair": pair, "fence": fence, "holder": null, "expires_at": null, "paused": false, "reason": null,
         "speed": 1.0,
     } };
     match control.update_one(doc! { "_id": 1 }, first).upsert(true).await {

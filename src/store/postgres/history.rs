@@ -4,7 +4,7 @@ use super::lease::{end_stalled, is_locked_out};
 use super::{Postgres, failed, failed_as, quote};
 use crate::core::checksum::Checksum;
 use crate::core::history::{
-    Entry, LeaseSeen, Record, RecordSeen, Row, RunSeen, Snapshot, Timestamp,
+    Entry, LeaseSeen, Record, RecordSeen, Row, RunSeen, Snapshot, Table, Timestamp, Unreadable,
 };
 use crate::core::id::{StepId, StoreName, Version};
 use crate::core::migration::Rollback;
@@ -128,18 +128,44 @@ pub(super) async fn read(store: &mut Postgres) -> Result<Snapshot, StoreError> {
         client.query_typed(&control, &[]),
     )
     .await;
-    let Some(control) = unless_undefined(control)? else {
-        // All four are made together. One of them alone is somebody else's.
+    let control = unless_undefined(control)?;
+    if control.is_none() {
+        // All four are made together. One of them alone, of another shape, is
+        // somebody else's.
         for (table, found) in [("migration_steps", &steps), ("migration_history", &rows)] {
-            if !is_undefined(found) {
+            if found.is_err() && !is_undefined(found) {
                 let gone = "it is there, but migration_control is not";
                 return Err(corrupt(gone, format!("table {table}")));
             }
         }
-        return Ok(Snapshot::default());
-    };
+    }
+    let control = control.unwrap_or_default();
     let steps = unless_undefined(steps)?.unwrap_or_default();
     let rows = unless_undefined(rows)?.unwrap_or_default();
+    let mut unreadable = Vec::new();
+    let records = steps.iter().filter_map(|row| match record_of(row) {
+        Ok(record) => Some(record),
+        Err(error) => {
+            let key = json!({
+                "version": row.get::<_, i64>(0),
+                "step": row.get::<_, &str>(1),
+                "attempt": row.get::<_, i32>(2),
+                "event": row.get::<_, &str>(3),
+            });
+            unreadable.push(unread(row, Table::Steps, &key, error));
+            None
+        }
+    });
+    let records = records.collect();
+    let readable = rows.iter().filter_map(|row| match row_of(row) {
+        Ok(read) => Some(read),
+        Err(error) => {
+            let key = json!({ "version": row.get::<_, i64>(0) });
+            unreadable.push(unread(row, Table::History, &key, error));
+            None
+        }
+    });
+    let rows = readable.collect();
     Ok(Snapshot {
         pair: control.first().map(|row| row.get(0)),
         lease: control.first().and_then(|row| {
@@ -150,9 +176,47 @@ pub(super) async fn read(store: &mut Postgres) -> Result<Snapshot, StoreError> {
                 expires_at: Timestamp(row.get(3)),
             })
         }),
-        records: steps.iter().map(record_of).collect::<Result<_, _>>()?,
-        rows: rows.iter().map(row_of).collect::<Result<_, _>>()?,
+        records,
+        rows,
+        unreadable,
     })
+}
+
+fn unread(row: &SqlRow, table: Table, key: &Value, error: StoreError) -> Unreadable {
+    Unreadable {
+        table,
+        version: version_of(row).ok(),
+        key: key.to_string(),
+        what: error.said.message,
+    }
+}
+
+/// Deletes what cannot be read.
+pub(super) async fn discard(store: &mut Postgres, what: &[Unreadable]) -> Result<(), StoreError> {
+    let keys = [
+        (Table::Steps, "'version', version, 'step', step, 'attempt', attempt, 'event', event"),
+        (Table::History, "'version', version"),
+    ];
+    store.session().await?;
+    let begin = format!("BEGIN; {OWN_TIMEOUTS}");
+    store.open = true;
+    store.client.batch_execute(&begin).await.map_err(|error| failed(RECORD, &error))?;
+    let mut done = Ok(());
+    for (table, key) in keys {
+        let delete = format!(
+            "DELETE FROM {} WHERE pg_catalog.jsonb_build_object({key}) = $1::text::jsonb",
+            store.table(table.name())
+        );
+        for it in what.iter().filter(|it| it.table == table) {
+            let deleted = store.client.execute_typed(&delete, &[(&it.key, Type::TEXT)]).await;
+            done = done.and(deleted.map(drop).map_err(|error| failed(RECORD, &error)));
+        }
+    }
+    let fenced = match done {
+        Ok(()) => write(store, &[]).await,
+        failed => failed,
+    };
+    settle_transaction(store, fenced, RECORD).await
 }
 
 /// `None` when the table is not there: this engine was never here.
@@ -269,10 +333,25 @@ async fn try_found(store: &mut Postgres, pair: &str) -> Result<String, StoreErro
     let control = store.table("migration_control");
     let history_schema = store.config.history_schema.clone();
     let schema = quote(&history_schema);
-    let existing = format!("SELECT pair FROM {control} WHERE id = 1");
+    // Somebody may have dropped one of them.
+    let tables = ["migration_steps", "migration_history", "migration_runs"];
+    let tables: Vec<String> = tables.into_iter().map(|name| store.table(name)).collect();
+    let existing = format!(
+        "SELECT pair, (SELECT bool_and(pg_catalog.to_regclass(t) IS NOT NULL) \
+         FROM pg_catalog.unnest($1) AS t) FROM {control} WHERE id = 1"
+    );
+    // A fence is never given twice, even if the row that counts them was deleted.
+    let insert = format!(
+        "INSERT INTO {control} (id, pair, fence) \
+         SELECT 1, $1, GREATEST(0, (SELECT max(fence) FROM {}), (SELECT max(fence) FROM {})) \
+         ON CONFLICT (id) DO NOTHING",
+        tables[0], tables[2]
+    );
+    let tables = [(&tables as &(dyn tokio_postgres::types::ToSql + Sync), Type::TEXT_ARRAY)];
     let client = store.session().await?;
-    if let Some(rows) = unless_undefined(client.query_typed(&existing, &[]).await)?
+    if let Some(rows) = unless_undefined(client.query_typed(&existing, &tables).await)?
         && let Some(row) = rows.first()
+        && row.get(1)
     {
         return Ok(row.get(0));
     }
@@ -293,8 +372,6 @@ async fn try_found(store: &mut Postgres, pair: &str) -> Result<String, StoreErro
         TABLES.replace("{s}", &schema),
     ];
     let created = client.batch_execute(&script.join(";\n")).await;
-    let insert =
-        format!("INSERT INTO {control} (id, pair) VALUES (1, $1) ON CONFLICT (id) DO NOTHING");
     let result = match created {
         Ok(()) => client.execute_typed(&insert, &[(&pair, Type::TEXT)]).await.map(drop),
         Err(error) => Err(error),
@@ -302,8 +379,8 @@ async fn try_found(store: &mut Postgres, pair: &str) -> Result<String, StoreErro
     if let Err(error) = finish(client, result).await {
         return Err(failed(DOING, &error));
     }
-    let rows = client.query_typed(&existing, &[]).await.map_err(|error| failed(DOING, &error))?;
-    match rows.first() {
+    let rows = client.query_typed(&existing, &tables).await;
+    match rows.map_err(|error| failed(DOING, &error))?.first() {
         Some(row) => Ok(row.get(0)),
         None => Err(corrupt("its row is gone", "migration_control".to_owned())),
     }

@@ -11,6 +11,7 @@ use crate::failpoint::reach;
 use crate::store::{Fate, Heart, Holder, Lease, Outcome, Run, StoreError, lease_term};
 use serde_json::json;
 use std::time::Duration;
+use tokio_postgres::error::SqlState;
 use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{Client, Row};
 
@@ -311,6 +312,24 @@ impl Postgres {
     /// # Errors
     /// A store that cannot be written.
     pub async fn unlock(&mut self, run_id: &str, by: &Run) -> Result<bool, StoreError> {
+        match self.try_unlock(run_id, by).await {
+            // It stands still in a transaction, which would be refused anyway.
+            Err(error) if is_locked_out(&error) => {
+                let stalled = "SELECT pg_catalog.pg_terminate_backend(pid) \
+                     FROM pg_catalog.pg_stat_activity \
+                     WHERE datname = pg_catalog.current_database() \
+                     AND application_name = 'lockstep/' || $1 \
+                     AND state LIKE 'idle in transaction%'";
+                let client = self.session().await?;
+                let ended = client.query_typed(stalled, &[(&run_id, Type::TEXT)]).await;
+                ended.map_err(|error| failed("end what stands still in a transaction", &error))?;
+                self.try_unlock(run_id, by).await
+            }
+            result => result,
+        }
+    }
+
+    async fn try_unlock(&mut self, run_id: &str, by: &Run) -> Result<bool, StoreError> {
         let control = self.table("migration_control");
         let runs = self.table("migration_runs");
         let script = [
@@ -355,10 +374,17 @@ impl Postgres {
                 )
                 .await?;
             client.batch_execute("COMMIT").await?;
-            Ok(true)
+            Ok::<bool, tokio_postgres::Error>(true)
         }
         .await;
-        done.map_err(|error: tokio_postgres::Error| failed("take the lease away", &error))
+        if done.is_err() {
+            let _ = client.batch_execute("ROLLBACK").await;
+        }
+        match done {
+            // Nobody was ever here.
+            Err(error) if error.code() == Some(&SqlState::UNDEFINED_TABLE) => Ok(false),
+            done => done.map_err(|error| failed("take the lease away", &error)),
+        }
     }
 }
 
