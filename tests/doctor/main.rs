@@ -455,3 +455,85 @@ fn a_pooler_in_transaction_mode_is_seen() {
     drop(pooler);
     assert_nothing_was_created(&database);
 }
+
+/// Where Debian puts it, and others.
+fn libfaketime() -> PathBuf {
+    let found = Command::new("sh")
+        .args([
+            "-c",
+            "ls /usr/lib/*/faketime/libfaketimeMT.so.1 /usr/lib*/faketime/libfaketimeMT.so.1",
+        ])
+        .output()
+        .unwrap();
+    let text = String::from_utf8(found.stdout).unwrap();
+    text.lines().next().map(PathBuf::from).expect("scripts/setup --tests installs faketime")
+}
+
+#[test]
+fn a_postgres_whose_clock_lags_is_told_of() {
+    use std::os::unix::fs::MetadataExt;
+    use std::os::unix::process::CommandExt;
+    let env = |name: &str| std::env::var(name).ok();
+    let options = lockstep::sandbox::Options::new(&env);
+    let sandbox = block_on(|| lockstep::sandbox::Sandbox::start(&options, &|_| {})).unwrap();
+    let url = sandbox.postgres_url.clone().unwrap();
+    let mongo = sandbox.mongo_uri.clone().unwrap();
+    assert!(
+        doctor(project("").path(), &url, &mongo).finding("postgres", "clock").starts_with("ok")
+    );
+
+    // The same server again, in a world that is two minutes behind.
+    let pid = sandbox.pid(lockstep::core::id::StoreName::Postgres).expect("a program");
+    let process = PathBuf::from(format!("/proc/{pid}"));
+    let words = String::from_utf8(std::fs::read(process.join("cmdline")).unwrap()).unwrap();
+    let words: Vec<&str> = words.split_terminator('\0').collect();
+    let owner = std::fs::metadata(&process).unwrap();
+    let ended = Command::new("kill").args(["-s", "INT", &pid.to_string()]).status().unwrap();
+    assert!(ended.success());
+    let begun = Instant::now();
+    // What has ended has no words, even before its parent knows.
+    while std::fs::read(process.join("cmdline")).is_ok_and(|words| !words.is_empty()) {
+        assert!(begun.elapsed() < LIMIT, "it does not end");
+        std::thread::park_timeout(POLL);
+    }
+    let port = url.rsplit_once(':').unwrap().1.split('/').next().unwrap().parse().unwrap();
+    let mut command = Command::new(words[0]);
+    command
+        .args(&words[1..])
+        .uid(owner.uid())
+        .gid(owner.gid())
+        .env("LD_PRELOAD", libfaketime())
+        .env("FAKETIME", "-120s")
+        .env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
+    let server = serve(tempfile::tempdir().unwrap(), port, &mut command);
+    let seen = doctor(project("").path(), &url, &mongo);
+    let all = seen.report["findings"].as_array().unwrap();
+    let clocks: Vec<String> = all
+        .iter()
+        .filter(|it| it["check"] == "clock" && it["level"] == "warning")
+        .map(|it| format!("{} next: {}", it["message"], it["next"]))
+        .collect();
+    let says = |what: &str| {
+        let found = clocks.iter().find(|it| it.contains(what));
+        let found = found.unwrap_or_else(|| panic!("{what}: {:#}", seen.report));
+        assert!(found.contains("differ by 120.") || found.contains("differ by 119."), "{found}");
+        assert!(found.contains("let NTP set both"), "{found}");
+    };
+    says("the clocks of this machine and Postgres");
+    says("the clocks of Postgres and MongoDB");
+    assert_eq!(clocks.len(), 2, "{clocks:#?}");
+    assert_eq!(seen.code, 0, "it is a warning: leases go by each server's own clock");
+
+    // And they do.
+    let project = project("");
+    for command in [&["up"][..], &["status", "--exit-code"], &["verify"]] {
+        let ran = Command::new(env!("CARGO_BIN_EXE_migrate"))
+            .args(command)
+            .args(["--postgres", &url, "--mongo", &mongo])
+            .current_dir(project.path())
+            .output()
+            .unwrap();
+        assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));
+    }
+    drop(server);
+}
