@@ -300,7 +300,7 @@ where
     drop(hearts);
     if result.is_err()
         && lost.is_none()
-        && let Some((store, why)) = taken(stores).await
+        && let Some((store, why)) = Box::pin(taken(stores)).await
     {
         // Whoever took it has ended our sessions, and that is not what is wrong.
         result = Err(LockError::Lost { store, why }.into());

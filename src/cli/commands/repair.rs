@@ -44,7 +44,7 @@ pub async fn run(global: &Global, args: &args::Repair, output: &Output) -> Resul
     let Some(repair) = repair else {
         let shown = || "both databases will belong to one pair from now on".to_owned();
         ask(global, output, "repair --pair", shown)?;
-        let pair = engine::pair(stores, settings, &mut notices).await.map_err(failed)?;
+        let pair = Box::pin(engine::pair(stores, settings, &mut notices)).await.map_err(failed)?;
         output.object("repair", &json!({ "pair": pair }));
         output.remark(&format!("Postgres and MongoDB are pair {pair} from now on"));
         return Ok(Exit::Ok);
@@ -52,7 +52,7 @@ pub async fn run(global: &Global, args: &args::Repair, output: &Output) -> Resul
     let remedy = engine::remedy_now(stores, &repair, &settings).await.map_err(failed)?;
     output.remark(&remedy.to_string());
     ask(global, output, "repair", || "nothing else is touched".to_owned())?;
-    let done = engine::repair(stores, &repair, settings, &mut notices).await;
+    let done = Box::pin(engine::repair(stores, &repair, settings, &mut notices)).await;
     notices.finish();
     done.map_err(failed)?;
     let lines: Vec<String> = remedy.to_string().lines().map(str::to_owned).collect();
