@@ -78,6 +78,10 @@ pub trait Store {
     /// back what is no longer ours is not an error.
     async fn release(&mut self, outcome: &Outcome) -> Result<(), StoreError>;
 
+    /// Whether the lease is still ours; [`Fate::Fenced`] when it is not. Changes
+    /// nothing.
+    async fn check_lease(&mut self) -> Result<(), StoreError>;
+
     /// Writes entries into the history, together.
     async fn append(&mut self, entries: &[Entry]) -> Result<(), StoreError>;
 
@@ -391,6 +395,14 @@ where
     /// It is not configured.
     pub fn mongo(&mut self) -> Result<&mut M, StoreError> {
         mongo(self.mongo.as_mut())
+    }
+
+    /// See [`Store::check_lease`].
+    pub async fn check_lease(&mut self, store: StoreName) -> Result<(), StoreError> {
+        match store {
+            StoreName::Postgres => postgres(self.postgres.as_mut())?.check_lease().await,
+            StoreName::Mongo => mongo(self.mongo.as_mut())?.check_lease().await,
+        }
     }
 
     /// Writes entries into one store's history.

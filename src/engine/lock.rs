@@ -34,6 +34,27 @@ pub struct Locked<'a, P, M> {
     pub histories: Histories,
 }
 
+impl<P, M> Locked<'_, P, M>
+where
+    P: Store<Step = PgStep>,
+    M: Store<Step = MongoStep>,
+{
+    /// Whether a lease is somebody else's by now. Then what was seen since may be
+    /// their doing, and what we make of it is nothing to tell anybody.
+    pub async fn lost(&mut self) -> Option<LockError> {
+        for store in self.stores.configured() {
+            match self.stores.check_lease(store).await {
+                Err(error) if error.fate == Fate::Fenced => {
+                    return Some(LockError::Lost { store, why: error.said.message });
+                }
+                // A store that does not answer has not said that it is lost.
+                Ok(()) | Err(_) => {}
+            }
+        }
+        None
+    }
+}
+
 /// Why the lock was not to be had, or was lost.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum LockError {
@@ -236,8 +257,11 @@ where
     let began = Instant::now();
     let mut told: Option<String> = None;
     let died = loop {
-        let now = read(stores).await.map_err(LockError::from)?;
-        if pairing == Pairing::Check {
+        let mut now = read(stores).await.map_err(LockError::from)?;
+        if pairing == Pairing::Check && check_pair(stores, &now).is_err() {
+            // The two stores are not read at one moment, and another first run may
+            // have made them a pair in between.
+            now = read(stores).await.map_err(LockError::from)?;
             check_pair(stores, &now).map_err(LockError::from)?;
         }
         if !still(stores, &now).await? {
@@ -246,6 +270,7 @@ where
         let (store, holder, left) = match take(stores, run, &now, pairing).await? {
             Taken::Ours(died) => break died,
             Taken::Held(store, holder, left) => (store, holder, left),
+            Taken::TooLate => continue,
         };
         if began.elapsed() >= limit {
             return Err(LockError::Held { store, holder: Box::new(holder), left }.into());
@@ -318,6 +343,8 @@ where
 enum Taken {
     Ours(Vec<(StoreName, String)>),
     Held(StoreName, Holder, Duration),
+    /// When we had the second lease, the first one was somebody else's.
+    TooLate,
 }
 
 /// Both leases, or none.
@@ -382,6 +409,30 @@ where
                 }
                 return Err(error.into());
             }
+        }
+    }
+    // Only who had both at one moment may begin. Whoever took the first one from
+    // us while we waited for the second may have been at work, and lost the second
+    // to us: then neither of us would see what the other one does.
+    if let (Some(postgres), Some(mongo)) = (&mut stores.postgres, &mut stores.mongo) {
+        match postgres.check_lease().await {
+            Err(error) if error.fate == Fate::Fenced => {
+                let outcome = Outcome { word: "locked", error: None, to_version: run.from_version };
+                mongo.release(&outcome).await?;
+                postgres.release(&outcome).await?;
+                return Ok(Taken::TooLate);
+            }
+            Err(error) => {
+                let outcome = Outcome {
+                    word: "failed",
+                    error: Some(error.to_string()),
+                    to_version: run.from_version,
+                };
+                let _ = mongo.release(&outcome).await;
+                let _ = postgres.release(&outcome).await;
+                return Err(error.into());
+            }
+            Ok(()) => {}
         }
     }
     Ok(Taken::Ours(died))

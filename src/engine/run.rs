@@ -255,7 +255,7 @@ where
     // What failed before the way back from it began.
     let failed = RefCell::new(None);
 
-    let work = async |locked: &mut Locked<'_, P, M>, notices: &mut dyn Notices| {
+    let reach = async |locked: &mut Locked<'_, P, M>, notices: &mut dyn Notices| {
         let mut finished = Vec::new();
         let mut first = true;
         loop {
@@ -289,6 +289,9 @@ where
                     let Some(version) = to_roll_back(&error, goal, set) else {
                         return Err(RunError::Execute(Box::new(error)));
                     };
+                    if let Some(lost) = locked.lost().await {
+                        return Err(lost.into());
+                    }
                     failed.replace(Some(error.clone()));
                     let context = Context {
                         run: &run,
@@ -304,6 +307,16 @@ where
                 }
             }
         }
+    };
+    let work = async |locked: &mut Locked<'_, P, M>, notices: &mut dyn Notices| match reach(
+        locked, notices,
+    )
+    .await
+    {
+        Err(error) if tells_what_is_there(&error) => {
+            Err(locked.lost().await.map_or(error, RunError::from))
+        }
+        result => result,
     };
     let still = async |stores: &mut Stores<P, M>, read: &Read| match plan_from(
         stores,
@@ -339,6 +352,22 @@ where
         // The lease was lost on the way back. That is not why it failed.
         (Err(error), Some(failed)) => {
             Err(RunError::RolledBack(Box::new(RolledBack { failed, back: Err(error) })))
+        }
+    }
+}
+
+/// Whether an error says what was found in the stores. It is only true while
+/// nobody else is at work there.
+fn tells_what_is_there(error: &RunError) -> bool {
+    match error {
+        RunError::Plan(_) | RunError::Pair(_) => true,
+        RunError::Execute(error) => match &error.cause {
+            execute::Cause::Store(error) => error.fate == Fate::Refused,
+            execute::Cause::Obstacle(_) | execute::Cause::Ask | execute::Cause::Broken(_) => true,
+            execute::Cause::Program(_) | execute::Cause::Stopped(_) => false,
+        },
+        RunError::Store(_) | RunError::Lock(_) | RunError::Changed | RunError::RolledBack(_) => {
+            false
         }
     }
 }

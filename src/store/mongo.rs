@@ -71,6 +71,10 @@ impl Store for Mongo {
         around(lease::release(self, outcome), "release in MongoDB").await
     }
 
+    async fn check_lease(&mut self) -> Result<(), StoreError> {
+        Mongo::check_lease(self).await
+    }
+
     async fn append(&mut self, entries: &[Entry]) -> Result<(), StoreError> {
         let done = around(history::append(self, entries), "append in MongoDB").await;
         unless_taken(self, done).await

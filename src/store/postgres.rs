@@ -72,6 +72,10 @@ impl Store for Postgres {
         around(lease::release(self, outcome), "release in Postgres").await
     }
 
+    async fn check_lease(&mut self) -> Result<(), StoreError> {
+        Postgres::check_lease(self).await
+    }
+
     async fn append(&mut self, entries: &[Entry]) -> Result<(), StoreError> {
         let done = around(history::append(self, entries), "append in Postgres").await;
         unless_taken(self, done).await

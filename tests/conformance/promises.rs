@@ -194,6 +194,8 @@ pub async fn a_run_that_lost_its_lease_can_write_nothing<S: Subject>() {
     let mut new = world.open("b").await;
     take(&mut new, "b").await;
 
+    assert_eq!(fate(Store::check_lease(&mut old).await), Fate::Fenced);
+    Store::check_lease(&mut new).await.unwrap();
     let entries = [record(1, Event::Started), row(1)];
     assert_eq!(fate(old.append(&entries).await), Fate::Fenced);
     assert_eq!(fate(old.append(&[Entry::RowGone(Version(1))]).await), Fate::Fenced);

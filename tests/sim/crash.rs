@@ -185,6 +185,7 @@ impl<'a> Explorer<'a> {
         let world = sim.world.borrow();
         let returned = match ended {
             Ended::Died => return Ok(stage.after_crash.clone()),
+            Ended::Waits => return Err("an engine waits for nobody".to_owned()),
             Ended::Returned(returned) => returned,
         };
         if sim.engines.borrow()[0].lease_faults == 0 {
@@ -315,7 +316,21 @@ pub fn visit(scenario: &Scenario, crashes: usize, faults: Faults) -> Tally {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::scenario::{no_index, posts, users};
+    use crate::scenario::{migration, no_index, posts, servers, users};
+    use lockstep::core::id::StoreName;
+    use lockstep::core::server::Topology;
+
+    #[test]
+    fn one_store_alone_survives_every_crash() {
+        let sql = "CREATE TABLE things (n int);\nCREATE INDEX CONCURRENTLY things_n ON things (n);\nINSERT INTO things VALUES (1);";
+        let things = migration(
+            "001-things",
+            &[("up.sql", sql), ("down.sql", "DROP TABLE IF EXISTS things;")],
+        );
+        let alone = servers(&[StoreName::Postgres], Topology::ReplicaSet);
+        let scenario = Scenario::only_up("up in Postgres alone", &[things]).on(alone);
+        visit(&scenario, 3, Faults::All);
+    }
 
     #[test]
     fn up_survives_every_crash() {

@@ -3,6 +3,7 @@
 
 use crate::crash::Explorer;
 use crate::down::there_and_back;
+use crate::race::{Race, two_ups, two_ups_in_mongodb};
 use crate::scenario::{Scenario, no_index, posts, users};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -25,6 +26,10 @@ pub enum Mutant {
     RowTakenForTruth,
     /// The lease is given back before the work is over.
     LeaseReleasedEarly,
+    /// A lease that was taken over before its run was written down is used.
+    LeaseNotLookedAtAgain,
+    /// Whoever asks is told that the lease is still theirs.
+    LeaseNeverLost,
     /// What no transaction holds is not announced.
     StartedNotRecorded,
     /// The way back is not announced.
@@ -41,8 +46,7 @@ pub enum Mutant {
     LossTakenForSuccess,
 }
 
-/// Those that a crash must show. What only a race shows (no fence, a fence that is
-/// checked too early, a lease given back too early) needs two engines.
+/// Those that a crash must show.
 const SHOWN_BY_A_CRASH: [Mutant; 12] = [
     Mutant::NoHolds,
     Mutant::RevertingNotAnnounced,
@@ -57,6 +61,27 @@ const SHOWN_BY_A_CRASH: [Mutant; 12] = [
     Mutant::ReplyLostTakenForFailure,
     Mutant::LossTakenForSuccess,
 ];
+
+/// Those that only two engines at once show, and where.
+fn shown_by_a_race() -> [(Mutant, Scenario); 5] {
+    [
+        (Mutant::NoFence, two_ups()),
+        (Mutant::FenceCheckedBeforeTheTransaction, two_ups()),
+        (Mutant::LeaseReleasedEarly, two_ups()),
+        (Mutant::LeaseNeverLost, two_ups()),
+        (Mutant::LeaseNotLookedAtAgain, two_ups_in_mongodb()),
+    ]
+}
+
+#[test]
+fn every_mutant_dies_in_a_race() {
+    for (mutant, scenario) in shown_by_a_race() {
+        let mut race = Race::new(&scenario, None, [0, 0, 0]);
+        race.mutant = Some(mutant);
+        let told = catch_unwind(AssertUnwindSafe(|| race.explore().is_err()));
+        assert!(told.unwrap_or(true), "{mutant:?} survived: the suite has a hole");
+    }
+}
 
 #[test]
 fn every_mutant_dies() {

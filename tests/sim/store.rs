@@ -47,7 +47,6 @@ pub struct Sim {
 }
 
 /// What can go wrong.
-#[expect(dead_code, reason = "for edits and for two engines at once, which come next")]
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Faults {
     /// Engines die, connections are lost, statements are refused for no reason
@@ -58,7 +57,6 @@ pub enum Faults {
 }
 
 /// Whose effect is next.
-#[expect(dead_code, reason = "for edits and for two engines at once, which come next")]
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Turn {
     /// There is one engine.
@@ -386,6 +384,14 @@ impl<T: Payload> SimStore<T> {
         }
     }
 
+    /// Whether this run may still do what carries no fence.
+    fn is_not_too_late(&self, side: &Side) -> Result<(), StoreError> {
+        match self.fence {
+            0 => Ok(()),
+            _ => self.check_write(side, &[]),
+        }
+    }
+
     fn write(&self, side: &mut Side, entries: &[Entry]) -> Result<(), StoreError> {
         self.check_write(side, entries)?;
         self.record(side, entries);
@@ -394,6 +400,9 @@ impl<T: Payload> SimStore<T> {
 
     fn record(&self, side: &mut Side, entries: &[Entry]) {
         side.writes.push((self.fence, self.at.run.clone()));
+        if side.runs.get(&self.at.run).is_none_or(|run| !run.is_running) {
+            side.writes_of_the_dead.push(self.at.run.clone());
+        }
         for entry in entries {
             match entry {
                 Entry::Record(record) => {
@@ -534,6 +543,11 @@ impl<T: Payload> Store for SimStore<T> {
         let begin = |side: &mut Side, fence| {
             side.runs.insert(run.id.clone(), RunRow { fence, is_running: true });
         };
+        let held = |run_id| {
+            let (host, user, since) = (String::new(), String::new(), String::new());
+            let holder = Holder { host, pid: 0, user, run_id, since };
+            store::Lease::Held { holder, left: Duration::from_secs(30) }
+        };
         let one_transaction = T::STORE == StoreName::Postgres;
         let taken = self
             .effect("take the lease", Manner::LeaseWrite, None, |side, _| {
@@ -554,11 +568,7 @@ impl<T: Payload> Store for SimStore<T> {
             .await?;
         let (fence, died) = match taken {
             Ok(ours) => ours,
-            Err(run_id) => {
-                let (host, user, since) = (String::new(), String::new(), String::new());
-                let holder = Holder { host, pid: 0, user, run_id, since };
-                return Ok(store::Lease::Held { holder, left: Duration::from_secs(30) });
-            }
+            Err(run_id) => return Ok(held(run_id)),
         };
         if !one_transaction {
             self.effect("end the dead", Manner::LeaseWrite, None, |side, _| {
@@ -571,6 +581,21 @@ impl<T: Payload> Store for SimStore<T> {
                 Ok(())
             })
             .await?;
+            if !self.is(Mutant::LeaseNotLookedAtAgain) {
+                let other = self
+                    .effect("look at the lease again", Manner::LeaseWrite, None, |side, _| {
+                        if side.control.fence == fence {
+                            return Ok(None);
+                        }
+                        side.runs.insert(run.id.clone(), RunRow { fence, is_running: false });
+                        let lease = side.control.lease.as_ref();
+                        Ok(Some(lease.map_or_else(String::new, |lease| lease.run.clone())))
+                    })
+                    .await?;
+                if let Some(run_id) = other {
+                    return Ok(held(run_id));
+                }
+            }
         }
         self.fence = fence;
         for (store, older, lost) in &*self.sim.hearts.borrow() {
@@ -698,6 +723,16 @@ impl<T: Payload> Store for SimStore<T> {
         }
     }
 
+    async fn check_lease(&mut self) -> Result<(), StoreError> {
+        self.effect("look at the lease", Manner::Question, None, |side, _| {
+            if self.is(Mutant::LeaseNeverLost) {
+                return Ok(());
+            }
+            self.is_not_too_late(side)
+        })
+        .await
+    }
+
     async fn obstacle(&mut self, step: &T) -> Result<Option<String>, StoreError> {
         self.effect("look for obstacles", Manner::Question, None, |side, _| {
             Ok(step.deeds().iter().find_map(|deed| side.schema.obstacle(deed)))
@@ -713,6 +748,7 @@ impl<T: Payload> Store for SimStore<T> {
         };
         let performed = self
             .effect(PERFORM, manner, None, |side, extent| {
+                self.is_not_too_late(side)?;
                 let mut deeds = step.deeds().into_iter();
                 deeds
                     .try_for_each(|deed| side.schema.perform(&deed, extent))
@@ -749,6 +785,7 @@ impl<T: Payload> Store for SimStore<T> {
 
     async fn clear(&mut self, step: &T) -> Result<(), StoreError> {
         self.effect("clear", Manner::Write, None, |side, _| {
+            self.is_not_too_late(side)?;
             if !self.is(Mutant::NoClear) {
                 step.deeds().iter().for_each(|deed| side.schema.clear(deed));
             }

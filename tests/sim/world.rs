@@ -37,6 +37,8 @@ pub struct Side {
     pub took_effect: BTreeMap<(StepId, Checksum), u32>,
     /// The fence and the run of each write to the history, in order.
     pub writes: Vec<(i64, String)>,
+    /// The runs that wrote to the history when it said that they were over.
+    pub writes_of_the_dead: Vec<String>,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -102,7 +104,6 @@ impl Side {
 }
 
 /// What two worlds are compared by.
-#[expect(dead_code, reason = "for edits and for two engines at once, which come next")]
 #[derive(Clone, Copy, Debug)]
 pub enum What {
     /// What outlives every run: names of runs and fences only grow, and nothing
@@ -280,7 +281,8 @@ pub fn check(world: &World, book: &Book) -> Result<(), String> {
     a_live_migration_has_its_row(world, &parts, book)?;
     a_seal_comes_last(world, &histories, book)?;
     no_two_runs_write_under_one_fence(world)?;
-    no_fence_comes_after_a_newer_one(world)
+    no_fence_comes_after_a_newer_one(world)?;
+    nobody_writes_after_it_was_declared_dead(world)
 }
 
 fn a_transaction_took_effect_once_for_each_record_of_it(world: &World) -> Result<(), String> {
@@ -512,6 +514,15 @@ fn no_fence_comes_after_a_newer_one(world: &World) -> Result<(), String> {
                     pair[1].1, pair[1].0, pair[0].1, pair[0].0
                 ));
             }
+        }
+    }
+    Ok(())
+}
+
+fn nobody_writes_after_it_was_declared_dead(world: &World) -> Result<(), String> {
+    for (store, side) in world.sides() {
+        if let Some(run) = side.writes_of_the_dead.first() {
+            return Err(format!("{run} wrote to {store} when its row said that it was over"));
         }
     }
     Ok(())
