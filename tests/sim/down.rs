@@ -14,7 +14,7 @@ pub fn there_and_back(name: &'static str, last: u64) -> Scenario {
 
 /// Up, which somebody who sees it die types again, or gives up for a `down`.
 pub fn given_up(name: &'static str) -> Scenario {
-    let set = set(&[users(), posts(), no_index()]);
+    let set = set(&[users(), posts()]);
     let up = Stage { after_crash: vec![0, 1], ..stage(up(), 0, Some(1)) };
     Scenario::new(name, vec![set], vec![up, stage(down_to(0), 1, None)])
 }

@@ -73,7 +73,7 @@ fn a_statement_that_no_transaction_holds_is_mended() {
             "db.posts.insertOne({ n: 1 });\ndb.posts.insertOne({ n: 1 });\ndb.posts.createIndex({ n: 1 }, { name: \"posts_n\" });",
         ),
     );
-    visit(&scenario, 2, Faults::All);
+    visit(&scenario, 2, Faults::Deaths);
 }
 
 #[test]

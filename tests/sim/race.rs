@@ -417,8 +417,5 @@ mod tests {
         let scenario = two_ups();
         let race = Race::new(&scenario, None, [0, 0, 0]);
         visit(&scenario, Race { stops: 1, crashes: 1, ..race });
-        let scenario = up_and_down();
-        let race = Race::new(&scenario, Some(0), [2, 1, 2]);
-        visit(&scenario, Race { stops: 1, crashes: 1, ..race });
     }
 }

@@ -39,7 +39,8 @@ fn a_refused_transaction_takes_back_what_both_stores_have() {
             "CREATE TABLE posts (n int);\nCREATE INDEX CONCURRENTLY posts_n ON posts (n);\nINSERT INTO posts VALUES (2);",
         ),
     );
-    visit(&scenario, 2, Faults::All);
+    visit(&scenario, 1, Faults::All);
+    visit(&scenario, 2, Faults::Deaths);
 }
 
 #[test]
@@ -62,5 +63,6 @@ fn a_refused_index_takes_back_what_both_stores_have() {
             "db.posts.insertOne({ n: 1 });\ndb.posts.insertOne({ n: 1 });\ndb.posts.createIndex({ n: 1 }, { name: \"posts_n\" });",
         ),
     );
-    visit(&scenario, 2, Faults::All);
+    visit(&scenario, 1, Faults::All);
+    visit(&scenario, 2, Faults::Deaths);
 }
