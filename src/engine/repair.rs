@@ -147,7 +147,7 @@ where
         locked.histories = lock::read(locked.stores).await?.histories;
     };
     let work = async |locked: &mut Locked<'_, P, M>, notices: &mut dyn Notices| {
-        match mend(locked, notices).await {
+        match Box::pin(mend(locked, notices)).await {
             // What it saw may have been another run's doing.
             Err(error) => Err(locked.lost().await.map_or(error, FailedRepair::from)),
             Ok(()) => Ok(()),

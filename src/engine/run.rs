@@ -241,10 +241,11 @@ where
             read
         }
         // While somebody is at work, only a look under the lock tells.
-        Err(error @ RunError::Plan(_)) if is_unsettled(&error) => {
+        Err(error) if matches!(error, RunError::Plan(_)) && is_unsettled(&error) => {
             let read = lock::read(stores).await?;
             if read.lease.is_none() {
-                return Err(error);
+                // Whoever was at work is done: this is how they left it.
+                plan_from(stores, set, servers, goal, &read.histories).await?;
             }
             read
         }
@@ -301,22 +302,21 @@ where
                         stop,
                         means,
                     };
-                    let back = roll_back(version, locked, set, servers, context).await;
+                    let back = Box::pin(roll_back(version, locked, set, servers, context)).await;
                     newest_after.set(newest(&locked.histories));
                     return Err(RunError::RolledBack(Box::new(RolledBack { failed: error, back })));
                 }
             }
         }
     };
-    let work = async |locked: &mut Locked<'_, P, M>, notices: &mut dyn Notices| match reach(
-        locked, notices,
-    )
-    .await
-    {
-        Err(error) if tells_what_is_there(&error) => {
-            Err(locked.lost().await.map_or(error, RunError::from))
+    let work = async |locked: &mut Locked<'_, P, M>, notices: &mut dyn Notices| {
+        let reached = Box::pin(reach(locked, notices)).await;
+        match reached {
+            Err(error) if tells_what_is_there(&error) => {
+                Err(locked.lost().await.map_or(error, RunError::from))
+            }
+            reached => reached,
         }
-        result => result,
     };
     let still = async |stores: &mut Stores<P, M>, read: &Read| match plan_from(
         stores,
