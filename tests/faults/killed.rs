@@ -107,7 +107,7 @@ fn down_killed_at_every_failpoint_goes_on_and_up_again() {
 }
 
 /// So often by default; `LOCKSTEP_FAULTS=300` for more.
-fn random_trials() -> usize {
+pub fn random_trials() -> usize {
     std::env::var("LOCKSTEP_FAULTS").map_or(40, |trials| trials.parse().expect("a number"))
 }
 

@@ -9,12 +9,17 @@
 mod support;
 
 mod blocker;
+mod disk;
 mod dump;
+mod foreign;
 mod killed;
 mod leases;
+mod members;
+mod network;
 mod others;
 mod project;
 mod servers;
+mod sets;
 mod signals;
 mod stopped;
 mod time;

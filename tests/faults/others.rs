@@ -8,6 +8,7 @@ use tempfile::TempDir;
 
 use crate::blocker::number;
 use crate::dump::dump;
+use crate::foreign::Foreign;
 use crate::killed::{check, undisturbed};
 use crate::project::{Project, Running, seeded, sql};
 use crate::support::{Database, block_on, servers};
@@ -90,36 +91,6 @@ fn behind_a_pooler_in_transaction_mode_everything_works() {
         let ended = run.wait();
         assert_eq!(ended.code, Some(0), "{}", ended.text);
         check(&database, &undisturbed().again, &ended);
-    }
-}
-
-/// A session of somebody else.
-struct Foreign {
-    runtime: tokio::runtime::Runtime,
-    client: Option<tokio_postgres::Client>,
-}
-
-impl Foreign {
-    fn new(url: &str, begin: &str) -> Foreign {
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(1)
-            .enable_all()
-            .build()
-            .expect("a runtime starts");
-        let client = runtime.block_on(async {
-            let (client, connection) = tokio_postgres::connect(url, tokio_postgres::NoTls)
-                .await
-                .expect("Postgres answers");
-            tokio::spawn(connection);
-            client.batch_execute(begin).await.expect("a transaction begins");
-            client
-        });
-        Foreign { runtime, client: Some(client) }
-    }
-
-    fn end(mut self) {
-        let client = self.client.take().expect("it is there until now");
-        self.runtime.block_on(client.batch_execute("COMMIT")).expect("it commits");
     }
 }
 

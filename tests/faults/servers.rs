@@ -6,14 +6,18 @@ use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};
 
 use bson::doc;
+use futures_util::TryStreamExt;
 use lockstep::core::id::StoreName;
 use lockstep::sandbox::{Options, Sandbox};
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::dump::dump_at;
+use crate::blocker::{self, number};
+use crate::dump::{Dump, dump_at};
+use crate::foreign::Foreign;
 use crate::killed::undisturbed;
-use crate::project::{Project, seed, sql};
+use crate::project::{Ended, Project, seed, sql};
 use crate::support::block_on;
+use crate::time::leases_run_out_at;
 use crate::until;
 
 /// A server that can be killed and started again as it was.
@@ -36,8 +40,13 @@ impl Server {
 
     /// Kills it, and everything that it started.
     fn kill(&mut self) {
-        let pid = i32::try_from(self.pid).ok().and_then(Pid::from_raw).expect("a process id");
-        kill_process(pid, Signal::KILL).expect("it runs");
+        let children = children(self.pid);
+        signal(self.pid, Signal::KILL);
+        children.into_iter().for_each(|child| signal(child, Signal::KILL));
+        // Nobody has waited for it yet, so it would be taken for one that runs.
+        if let Some(at) = self.command.iter().position(|word| word == "-D") {
+            let _ = fs::remove_file(format!("{}/postmaster.pid", self.command[at + 1]));
+        }
         if let Some(mut child) = self.child.take() {
             child.wait().expect("it was killed");
         }
@@ -60,6 +69,24 @@ impl Server {
     }
 }
 
+/// The processes that a process has started.
+fn children(pid: u32) -> Vec<u32> {
+    let started_by_it = |child: &u32| {
+        let stat = fs::read_to_string(format!("/proc/{child}/stat")).unwrap_or_default();
+        let parent = stat.rsplit(')').next().and_then(|rest| rest.split_whitespace().nth(1));
+        parent == Some(pid.to_string().as_str())
+    };
+    let processes = fs::read_dir("/proc").expect("processes");
+    let pids = processes.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
+    pids.filter(started_by_it).collect()
+}
+
+fn signal(pid: u32, signal: Signal) {
+    let pid = i32::try_from(pid).ok().and_then(Pid::from_raw).expect("a process id");
+    // It may be gone already, as its parent is.
+    let _ = kill_process(pid, signal);
+}
+
 impl Drop for Server {
     fn drop(&mut self) {
         if self.child.is_some() {
@@ -68,39 +95,79 @@ impl Drop for Server {
     }
 }
 
+/// A pair of servers that write to the disk, one of which can be killed.
+struct Pair {
+    server: Server,
+    store: StoreName,
+    postgres: String,
+    mongo: String,
+    /// Ends what is left of them.
+    _sandbox: Sandbox,
+}
+
+impl Pair {
+    fn new(store: StoreName) -> Pair {
+        let env = |name: &str| std::env::var(name).ok();
+        let options = Options { durable: true, ..Options::new(&env) };
+        let sandbox = block_on(|| Sandbox::start(&options, &|_| {})).expect("servers start");
+        Pair {
+            server: Server::new(&sandbox, store),
+            store,
+            postgres: sandbox.postgres_url.clone().expect("it was asked for"),
+            mongo: sandbox.mongo_uri.clone().expect("it was asked for"),
+            _sandbox: sandbox,
+        }
+    }
+
+    /// A database in each, with what was there before the first migration.
+    fn seeded(&self, name: &str) -> [String; 2] {
+        block_on(async || sql(&self.postgres, &format!("CREATE DATABASE {name}")).await);
+        let [postgres, mongo] =
+            [&self.postgres, &self.mongo].map(|url| url.replace("/app", &format!("/{name}")));
+        seed(&postgres, &mongo);
+        [postgres, mongo]
+    }
+
+    fn restart(&mut self) {
+        let (store, postgres, mongo) = (self.store, &self.postgres, &self.mongo);
+        self.server.restart(|| match store {
+            StoreName::Postgres => block_on(async || {
+                tokio_postgres::connect(postgres, tokio_postgres::NoTls).await.is_ok()
+            }),
+            StoreName::Mongo => block_on(async || is_primary(mongo).await),
+        });
+    }
+}
+
+/// Whether everything is as it should be after the next run.
+fn mended(project: &Project, [postgres, mongo]: &[String; 2], expected: &Dump, died: &Ended) {
+    assert!(matches!(died.code, Some(0 | 7)), "{:?} {}", died.code, died.text);
+    leases_run_out_at(postgres, mongo);
+    let again = project.migrate_at(postgres, mongo, &["up"]).succeeds();
+    let mut found = dump_at(postgres, mongo);
+    if again.text.contains("nothing to do") {
+        found.left.clear();
+    }
+    found.is(expected, &format!("{}\nafter {}", again.text, died.text));
+}
+
 /// Kills a server at every so many places where a run writes.
 fn killed_and_restarted(store: StoreName) {
-    let env = |name: &str| std::env::var(name).ok();
-    let options = Options { durable: true, ..Options::new(&env) };
-    let sandbox = block_on(|| Sandbox::start(&options, &|_| {})).expect("servers start");
-    let mut server = Server::new(&sandbox, store);
-    let url = sandbox.postgres_url.clone().expect("it was asked for");
-    let uri = sandbox.mongo_uri.clone().expect("it was asked for");
+    let mut pair = Pair::new(store);
     let project = Project::usual();
+    let mut trials = 0;
     for failpoint in (10..80).step_by(9) {
-        let name = format!("server_{failpoint}");
-        block_on(async || sql(&url, &format!("CREATE DATABASE {name}")).await);
-        let (postgres, mongo) =
-            (url.replace("/app", &format!("/{name}")), uri.replace("/app", &format!("/{name}")));
-        seed(&postgres, &mongo);
-        let run = project.migrate_at(&postgres, &mongo, &["up"]).stopping_at(failpoint).start();
+        let urls = pair.seeded(&format!("server_{failpoint}"));
+        let run = project.migrate_at(&urls[0], &urls[1], &["up"]).stopping_at(failpoint).start();
         until("the run to stop", || run.is_stopped());
-        server.kill();
+        pair.server.kill();
         run.signal(Signal::CONT);
-        server.restart(|| match store {
-            StoreName::Postgres => block_on(async || {
-                tokio_postgres::connect(&postgres, tokio_postgres::NoTls).await.is_ok()
-            }),
-            StoreName::Mongo => block_on(async || is_primary(&mongo).await),
-        });
+        pair.restart();
         let died = run.wait();
-        let again = project.migrate_at(&postgres, &mongo, &["up"]).succeeds();
-        let mut found = dump_at(&postgres, &mongo);
-        if again.text.contains("nothing to do") {
-            found.left.clear();
-        }
-        found.is(&undisturbed().up, &format!("{}\nafter {}", again.text, died.text));
+        mended(&project, &urls, &undisturbed().up, &died);
+        trials += 1;
     }
+    eprintln!("{} was killed and restarted at {trials} failpoints", store.title());
 }
 
 async fn is_primary(uri: &str) -> bool {
@@ -111,6 +178,129 @@ async fn is_primary(uri: &str) -> bool {
 }
 
 #[test]
-fn mongodb_killed_and_restarted_in_the_middle_of_a_run() {
+#[ignore = "minutes: scripts/test --faults"]
+fn mongodb_killed_and_restarted_between_any_two_writes() {
     killed_and_restarted(StoreName::Mongo);
+}
+
+#[test]
+#[ignore = "minutes: scripts/test --faults"]
+fn postgres_killed_and_restarted_between_any_two_writes() {
+    killed_and_restarted(StoreName::Postgres);
+}
+
+#[test]
+fn postgres_killed_in_the_middle_of_a_statement() {
+    let mut pair = Pair::new(StoreName::Postgres);
+    let waits = |what: &str| {
+        format!(
+            "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() \
+             AND application_name LIKE 'lockstep/%' AND query LIKE '{what}%' AND wait_event_type = 'Lock'"
+        )
+    };
+    let usual = Project::usual();
+    let long = blocker::project();
+    let trials = [
+        ("atomic", &long, "SELECT pg_advisory_lock(42)", "SELECT pg_advisory_xact_lock"),
+        (
+            "journaled",
+            &usual,
+            "BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT count(*) FROM people",
+            "CREATE INDEX CONCURRENTLY",
+        ),
+    ];
+    for (kind, project, blocks, waiting) in trials {
+        let whole = pair.seeded(&format!("whole_{kind}"));
+        project.migrate_at(&whole[0], &whole[1], &["up"]).succeeds();
+        let whole = dump_at(&whole[0], &whole[1]);
+
+        let urls = pair.seeded(kind);
+        let foreign = Foreign::new(&urls[0], blocks);
+        let run = project.migrate_at(&urls[0], &urls[1], &["up"]).start();
+        until("the statement to wait", || number(&urls[0], &waits(waiting)) == 1);
+        pair.server.kill();
+        drop(foreign);
+        let died = run.wait();
+        assert_eq!(died.code, Some(7), "{}", died.text);
+        pair.restart();
+        mended(project, &urls, &whole, &died);
+    }
+    eprintln!("Postgres was killed in the middle of an atomic and of a journaled step");
+}
+
+/// Operations of a run that the server holds back.
+async fn is_held_back(mongo: &str) -> bool {
+    let client = mongodb::Client::with_uri_str(mongo).await.expect("a valid URI");
+    let database = client.default_database().expect("a URI with a database");
+    let held_back = vec![
+        doc! { "$currentOp": {} },
+        doc! { "$match": {
+            "waitingForLock": true,
+            "ns": { "$regex": format!("^{}\\.", database.name()) },
+        } },
+    ];
+    let found = client.database("admin").aggregate(held_back).await;
+    let found: Vec<_> = found.expect("MongoDB answers").try_collect().await.expect("and goes on");
+    client.shutdown().immediate(true).await;
+    !found.is_empty()
+}
+
+#[test]
+#[ignore = "minutes: scripts/test --faults"]
+fn mongodb_killed_in_the_middle_of_a_statement() {
+    let mut pair = Pair::new(StoreName::Mongo);
+    let project = Project::usual();
+    let mut trials = 0;
+    for failpoint in (30..70).step_by(4) {
+        let urls = pair.seeded(&format!("held_back_{failpoint}"));
+        let run = project.migrate_at(&urls[0], &urls[1], &["up"]).stopping_at(failpoint).start();
+        until("the run to stop", || run.is_stopped());
+        // From now on nothing is written: the next write stands in the middle.
+        block_on(async || {
+            let client = mongodb::Client::with_uri_str(&pair.mongo).await.expect("a valid URI");
+            let admin = client.database("admin");
+            admin.run_command(doc! { "fsync": 1, "lock": true }).await.expect("it locks");
+            client.shutdown().immediate(true).await;
+        });
+        run.signal(Signal::CONT);
+        until("a write to be held back", || block_on(async || is_held_back(&urls[1]).await));
+        pair.server.kill();
+        pair.restart();
+        let died = run.wait();
+        mended(&project, &urls, &undisturbed().up, &died);
+        trials += 1;
+    }
+    eprintln!("MongoDB was killed in the middle of {trials} writes");
+}
+
+#[test]
+fn a_hot_standby_is_refused_and_nothing_is_left() {
+    let mut pair = Pair::new(StoreName::Postgres);
+    let project = Project::usual();
+    let urls = pair.seeded("standby");
+    let data = block_on(async || {
+        let (client, connection) = tokio_postgres::connect(&pair.postgres, tokio_postgres::NoTls)
+            .await
+            .expect("it answers");
+        let connection = tokio::spawn(connection);
+        let row = client.query_one("SHOW data_directory", &[]).await.expect("an answer");
+        let data: String = row.get(0);
+        drop(client);
+        let _ = connection.await;
+        data
+    });
+    // As a server that follows another one would be started.
+    let standby = std::path::Path::new(&data).join("standby.signal");
+    pair.server.kill();
+    fs::write(&standby, "").expect("a file");
+    pair.restart();
+    let refused = project.migrate_at(&urls[0], &urls[1], &["up"]).run();
+    assert_eq!(refused.code, Some(7), "{}", refused.text);
+    assert!(refused.text.contains("is this a replica?"), "{}", refused.text);
+    dump_at(&urls[0], &urls[1]).is(&undisturbed().begin, &refused.text);
+
+    pair.server.kill();
+    fs::remove_file(&standby).expect("it is there");
+    pair.restart();
+    mended(&project, &urls, &undisturbed().up, &refused);
 }
