@@ -382,7 +382,9 @@ async fn what_a_dead_run_left_running_is_ended_and_nothing_else() {
     let mut dead = leased(&world, "a").await;
     world.run(doc! { "create": "c" }).await;
     world.run(doc! { "create": "strangers" }).await;
-    // A transaction of a stranger holds both.
+    let copy = world.client.database(&format!("{}_copy", world.db.name()));
+    copy.run_command(doc! { "create": "c" }).await.unwrap();
+    // A transaction of a stranger holds all of them.
     let mut holder = world.client.start_session().await.unwrap();
     holder.start_transaction().await.unwrap();
     for name in ["c", "strangers"] {
@@ -394,22 +396,32 @@ async fn what_a_dead_run_left_running_is_ended_and_nothing_else() {
         async move { db.run_command(doc! { "drop": "strangers", "comment": "lockstep/s" }).await }
     });
     until("the stranger waits", async || world.operations("s").await > 0).await;
+    // The same run, in the copy: there it is not dead.
+    let held = copy.collection::<Document>("c");
+    held.insert_one(doc! { "n": 1 }).session(&mut holder).await.unwrap();
+    let in_copy = tokio::spawn({
+        let copy = copy.clone();
+        async move { copy.run_command(doc! { "drop": "c", "comment": "lockstep/a" }).await }
+    });
+    until("the copy waits", async || world.operations("a").await > 0).await;
     let drop = step("db.c.drop()");
     let evict = async {
-        until("the dead run waits", async || world.operations("a").await > 0).await;
+        until("the dead run waits", async || world.operations("a").await > 1).await;
         world.expire().await;
         let mut new = world.open("b").await;
         take(&mut new, "b").await;
         let ended = new.evict().await.unwrap();
-        assert_eq!(world.operations("a").await, 0, "it returns when they are gone");
+        assert_eq!(world.operations("a").await, 1, "it returns when they are gone");
         assert_eq!(ended.len(), 1, "{ended:?}");
         assert_eq!(new.evict().await.unwrap(), [""; 0]);
         assert_eq!(world.operations("s").await, 1);
     };
     let (ended, ()) = tokio::join!(dead.perform(&drop), evict);
-    ended.unwrap_err();
+    assert_eq!(fate(ended), Fate::Fenced);
     holder.commit_transaction().await.unwrap();
     stranger.await.unwrap().unwrap();
+    in_copy.await.unwrap().unwrap();
+    copy.drop().await.unwrap();
     assert_eq!(world.at("c").await.len(), 1, "the dead run's drop never happened");
 }
 

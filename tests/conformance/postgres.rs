@@ -288,25 +288,33 @@ async fn a_reply_that_is_lost_at_the_commit_leaves_the_fate_unknown() {
 }
 
 #[tokio::test]
-async fn a_commit_that_waits_for_a_lock_lets_others_through_and_succeeds() {
+async fn a_commit_that_waits_for_a_lock_gives_up_and_tells_who_has_it() {
     let (world, mut store) = with_tables().await;
     let holder = connect(&world.database.postgres_url).await;
     holder.batch_execute("BEGIN; SELECT * FROM t").await.unwrap();
     let mut step = step("ALTER TABLE t ADD COLUMN c int");
-    step.timeouts.lock = Some(Duration::from_millis(100));
+    step.timeouts.lock = Some(Duration::from_secs(2));
     let others = async {
         // A read behind the waiting ALTER TABLE gets its turn while the first
         // reader is still there.
-        for _ in 0..3 {
-            world.wait_for("a", "wait_event_type = 'Lock'").await;
-            world.texts("SELECT a::text FROM t").await;
-        }
-        holder.batch_execute("COMMIT").await.unwrap();
+        world.wait_for("a", "wait_event_type = 'Lock'").await;
+        world.texts("SELECT a::text FROM t").await;
     };
     let entries = [record(1, Event::Applied)];
     let (committed, ()) = tokio::join!(store.commit(&step, &entries), others);
-    committed.unwrap();
+    let error = committed.unwrap_err();
+    assert_eq!(error.fate, Fate::Refused);
+    let obstruction = store.obstruction(&error).expect("another session was in the way");
+    assert_eq!(obstruction.lock.as_deref(), Some("AccessExclusiveLock on t"));
+    let holder_is = obstruction.holder.expect("it can be asked");
+    assert!(holder_is.contains("idle in transaction"), "{holder_is}");
+    assert!(holder_is.contains("BEGIN; SELECT * FROM t"), "{holder_is}");
+
+    holder.batch_execute("COMMIT").await.unwrap();
+    store.commit(&step, &entries).await.unwrap();
     world.run("SELECT c FROM t").await;
+    let error = store.commit(&step, &[record(2, Event::Applied)]).await.unwrap_err();
+    assert_eq!(store.obstruction(&error), None, "{error}");
 }
 
 #[tokio::test]
@@ -437,18 +445,31 @@ async fn a_partition_is_detached_or_its_detaching_is_finished() {
     world.run("ALTER TABLE p ATTACH PARTITION p1 FOR VALUES IN (1)").await;
     let reader = connect(&world.database.postgres_url).await;
     reader.batch_execute("BEGIN; SELECT * FROM p").await.unwrap();
-    let cancel = async {
+    let cancel = async || {
         let pending = "SELECT EXISTS (SELECT 1 FROM pg_inherits WHERE inhdetachpending)";
         until("the first half of the detaching", async || world.yes(pending).await).await;
         world
             .run("SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'lockstep/a'")
             .await;
     };
-    let (performed, ()) = tokio::join!(store.perform(&step), cancel);
+    let (performed, ()) = tokio::join!(store.perform(&step), cancel());
     assert_eq!(fate(performed), Fate::Refused);
     reader.batch_execute("COMMIT").await.unwrap();
     assert_eq!(store.holds(&step).await.unwrap(), Holds::No);
     settle(&mut store, &step).await.unwrap();
+    assert_eq!(store.holds(&step).await.unwrap(), Holds::Yes);
+
+    // Finished to be reverted, not to be applied: when it is applied again, it is
+    // detached again.
+    world.run("ALTER TABLE p ATTACH PARTITION p1 FOR VALUES IN (1)").await;
+    reader.batch_execute("BEGIN; SELECT * FROM p").await.unwrap();
+    let (performed, ()) = tokio::join!(store.perform(&step), cancel());
+    assert_eq!(fate(performed), Fate::Refused);
+    reader.batch_execute("COMMIT").await.unwrap();
+    store.clear(&step).await.unwrap();
+    assert_eq!(store.holds(&step).await.unwrap(), Holds::Yes);
+    world.run("ALTER TABLE p ATTACH PARTITION p1 FOR VALUES IN (1)").await;
+    store.perform(&step).await.unwrap();
     assert_eq!(store.holds(&step).await.unwrap(), Holds::Yes);
 }
 
@@ -501,7 +522,7 @@ async fn what_a_dead_run_left_running_is_ended_and_nothing_else() {
         new.append(&[record(1, Event::Started)]).await.unwrap();
     };
     let (lost, ()) = tokio::join!(dead.commit(&sleep, &[]), evict);
-    assert_eq!(fate(lost), Fate::Unreachable);
+    assert_eq!(fate(lost), Fate::Fenced);
     stranger.batch_execute("SELECT 1").await.unwrap();
     assert_eq!(fate(dead.append(&[record(2, Event::Started)]).await), Fate::Fenced);
 }

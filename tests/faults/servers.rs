@@ -3,6 +3,7 @@
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
 use bson::doc;
@@ -43,9 +44,16 @@ impl Server {
         let children = children(self.pid);
         signal(self.pid, Signal::KILL);
         children.into_iter().for_each(|child| signal(child, Signal::KILL));
-        // Nobody has waited for it yet, so it would be taken for one that runs.
-        if let Some(at) = self.command.iter().position(|word| word == "-D") {
-            let _ = fs::remove_file(format!("{}/postmaster.pid", self.command[at + 1]));
+        // Nobody has waited for it yet, so its lock files look like those of one that
+        // runs.
+        if let Some(data) = self.data() {
+            let _ = fs::remove_file(data.join("postmaster.pid"));
+            let beside = data.parent().and_then(|home| fs::read_dir(home).ok());
+            for file in beside.into_iter().flatten().flatten() {
+                if file.file_name().to_string_lossy().ends_with(".lock") {
+                    let _ = fs::remove_file(file.path());
+                }
+            }
         }
         if let Some(mut child) = self.child.take() {
             child.wait().expect("it was killed");
@@ -55,9 +63,14 @@ impl Server {
     /// Ends it in good order: what it says last is that its data is as it should be.
     fn shut_down(&mut self) {
         signal(self.pid, Signal::INT);
-        let at = self.command.iter().position(|word| word == "-D").expect("it is Postgres");
-        let file = format!("{}/postmaster.pid", self.command[at + 1]);
-        until("a server to shut down", || !std::path::Path::new(&file).exists());
+        let file = self.data().expect("it is Postgres").join("postmaster.pid");
+        until("a server to shut down", || !file.exists());
+    }
+
+    /// Where a Postgres has its data.
+    fn data(&self) -> Option<PathBuf> {
+        let at = self.command.iter().position(|word| word == "-D")?;
+        Some(PathBuf::from(&self.command[at + 1]))
     }
 
     /// Starts it, again if what the old one left is in its way, until it answers.
@@ -287,19 +300,8 @@ fn a_hot_standby_is_refused_and_nothing_is_left() {
     let mut pair = Pair::new(StoreName::Postgres);
     let project = Project::usual();
     let urls = pair.seeded("standby");
-    let data = block_on(async || {
-        let (client, connection) = tokio_postgres::connect(&pair.postgres, tokio_postgres::NoTls)
-            .await
-            .expect("it answers");
-        let connection = tokio::spawn(connection);
-        let row = client.query_one("SHOW data_directory", &[]).await.expect("an answer");
-        let data: String = row.get(0);
-        drop(client);
-        let _ = connection.await;
-        data
-    });
     // As a server that follows another one would be started.
-    let standby = std::path::Path::new(&data).join("standby.signal");
+    let standby = pair.server.data().expect("it is Postgres").join("standby.signal");
     pair.server.shut_down();
     fs::write(&standby, "").expect("a file");
     pair.restart();
