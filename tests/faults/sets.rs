@@ -95,7 +95,8 @@ fn without_a_majority_nothing_is_done_and_with_it_again_everything() {
         let lost = lose_majority(&mut set);
         run.signal(Signal::CONT);
         let first = run.wait();
-        assert_eq!(first.code, Some(7), "at {failpoint}: {}", first.text);
+        // 4: its lease ran out before it gave up.
+        assert!(matches!(first.code, Some(4 | 7)), "at {failpoint}: {}", first.text);
         mend(&mut set, lost);
         leases_run_out_at(postgres, &mongo);
         let again = project.migrate_at(postgres, &mongo, &["up"]).succeeds();
