@@ -86,7 +86,9 @@ impl Store for Postgres {
     }
 
     async fn commit(&mut self, step: &PgStep, entries: &[Entry]) -> Result<(), StoreError> {
-        let done = around(step::commit(self, step, entries), "commit in Postgres").await;
+        // On the heap: it holds the session that looks who is in the way.
+        let commit = Box::pin(step::commit(self, step, entries));
+        let done = around(commit, "commit in Postgres").await;
         unless_taken(self, done).await
     }
 
