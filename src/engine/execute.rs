@@ -128,7 +128,7 @@ where
             _ => Ok(()),
         };
         let done = match done {
-            Ok(()) => executor.work(work).await,
+            Ok(()) => Box::pin(executor.work(work)).await,
             Err(error) => Err((error.into(), None)),
         };
         if let Err((cause, step)) = done {
