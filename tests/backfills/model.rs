@@ -2,7 +2,7 @@
 //! place where a real one may. Doing a row twice shows: each rewrite adds one.
 
 use lockstep::core::backfill::{Batch, Key, Shard, Survey};
-use lockstep::core::history::{Entry, LeaseSeen, Snapshot, Timestamp};
+use lockstep::core::history::{Entry, LeaseSeen, Snapshot, Timestamp, Unreadable};
 use lockstep::core::id::{StoreName, Version};
 use lockstep::core::migration::Rollback;
 use lockstep::core::pace::{Limits, Reading, Steer, Steering};
@@ -431,6 +431,14 @@ impl Store for Model {
 
     async fn heart(&mut self) -> Result<NoHeart, StoreError> {
         unreachable!()
+    }
+
+    async fn check_lease(&mut self) -> Result<(), StoreError> {
+        unreachable!("a backfill does not ask for it")
+    }
+
+    async fn discard(&mut self, _: &[Unreadable]) -> Result<(), StoreError> {
+        unreachable!("a backfill does not ask for it")
     }
 
     async fn release(&mut self, _: &Outcome) -> Result<(), StoreError> {

@@ -7,6 +7,7 @@ mod deed;
 mod down;
 mod edits;
 mod mutants;
+mod named;
 mod race;
 mod rollback;
 mod scenario;

@@ -11,6 +11,7 @@ use crate::world::{self, Book, Lease, RunRow, Side, World};
 use lockstep::core::history::{Entry, Event, Record, RowStatus, Snapshot, Unreadable};
 use lockstep::core::id::{StepId, StoreName, Version};
 use lockstep::core::migration::Rollback;
+use lockstep::core::parse::manifest::{MongoAnswer, MongoSource};
 use lockstep::core::step::{MongoStep, PgStep};
 use lockstep::store::{self, Fate, Holder, Holds, Outcome, Run, Store, StoreError, Stores};
 use std::cell::{Cell, RefCell};
@@ -235,12 +236,16 @@ struct At {
 /// What a simulated store can run.
 pub trait Payload {
     const STORE: StoreName;
+    type Question: ?Sized;
+    type Rows: ?Sized;
     fn deeds(&self) -> Vec<Deed>;
     /// What the store says when the schema does not tell.
     fn unknown(&self) -> Holds;
 }
 
 impl Payload for PgStep {
+    type Question = str;
+    type Rows = str;
     const STORE: StoreName = StoreName::Postgres;
     fn deeds(&self) -> Vec<Deed> {
         Deed::of_postgres(self)
@@ -251,6 +256,8 @@ impl Payload for PgStep {
 }
 
 impl Payload for MongoStep {
+    type Question = MongoAnswer;
+    type Rows = MongoSource;
     const STORE: StoreName = StoreName::Mongo;
     fn deeds(&self) -> Vec<Deed> {
         vec![Deed::of_mongo(self)]

@@ -1,0 +1,73 @@
+//! What the engine may ask of a store and no scenario here needs.
+
+use crate::store::{Payload, SimStore};
+use bson::Bson;
+use lockstep::core::backfill::{Batch, Shard, Survey};
+use lockstep::core::history::Entry;
+use lockstep::core::pace::{Limits, Reading, Steer, Steering};
+use lockstep::core::step::Timeouts;
+use lockstep::store::backfill::{Backfills, Job};
+use lockstep::store::invariant::Invariants;
+use lockstep::store::{Run, StoreError};
+
+/// No scenario has a backfill: those are exhausted in tests/backfills, against a
+/// model of their own.
+impl<T: Payload> Backfills for SimStore<T> {
+    async fn another(&mut self) -> Result<Self, StoreError> {
+        unreachable!("no scenario has a backfill")
+    }
+
+    async fn survey(&mut self, _: Job<'_>, _: usize, _: &[Shard]) -> Result<Survey, StoreError> {
+        unreachable!("no scenario has a backfill")
+    }
+
+    async fn begin(&mut self, _: Job<'_>, _: &[Shard], _: &[Entry]) -> Result<(), StoreError> {
+        unreachable!("no scenario has a backfill")
+    }
+
+    async fn shards(&mut self, _: Job<'_>) -> Result<Vec<Shard>, StoreError> {
+        unreachable!("no scenario has a backfill")
+    }
+
+    async fn claim(&mut self, _: Job<'_>) -> Result<Option<Shard>, StoreError> {
+        unreachable!("no scenario has a backfill")
+    }
+
+    async fn keep(&mut self, _: Job<'_>, _: &Shard) -> Result<bool, StoreError> {
+        unreachable!("no scenario has a backfill")
+    }
+
+    async fn yield_shard(&mut self, _: Job<'_>, _: &Shard) -> Result<(), StoreError> {
+        unreachable!("no scenario has a backfill")
+    }
+
+    async fn batch(&mut self, _: Job<'_>, _: &Shard, _: u64) -> Result<Option<Batch>, StoreError> {
+        unreachable!("no scenario has a backfill")
+    }
+
+    async fn steering(&mut self) -> Result<Steering, StoreError> {
+        unreachable!("no scenario has a backfill")
+    }
+
+    async fn steer(&mut self, _: &Steer, _: &Run) -> Result<(), StoreError> {
+        unreachable!("no scenario has a backfill")
+    }
+
+    async fn probe(&mut self, _: &Limits) -> Vec<Reading> {
+        unreachable!("no scenario has a backfill")
+    }
+}
+
+/// Nor has one an invariant: asking changes nothing.
+impl<T: Payload> Invariants for SimStore<T> {
+    type Question = T::Question;
+    type Rows = T::Rows;
+
+    async fn value(&mut self, _: &Self::Question, _: Timeouts) -> Result<Bson, StoreError> {
+        unreachable!("no scenario has an invariant")
+    }
+
+    async fn rows(&mut self, _: &Self::Rows, _: Timeouts) -> Result<Vec<String>, StoreError> {
+        unreachable!("no scenario has an invariant")
+    }
+}
