@@ -38,7 +38,7 @@ impl Backfill {
             Work::Sql { sql, .. } => sql.clone(),
             Work::Documents { collection, filter, change } => match change {
                 Change::Update(Update::Operators(update)) => {
-                    format!("db.{collection}.updateMany({filter}, {})", update)
+                    format!("db.{collection}.updateMany({filter}, {update})")
                 }
                 Change::Update(Update::Pipeline(stages)) => {
                     let stages: Vec<String> = stages.iter().map(ToString::to_string).collect();

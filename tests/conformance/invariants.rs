@@ -455,12 +455,14 @@ async fn who_writes_while_the_guard_is_asked_waits_for_the_cleanup() {
         });
         waits("<> 'lockstep/a'", "relation").await;
         stranger.batch_execute("SELECT pg_advisory_unlock(7)").await.unwrap();
-        insert
+        vec![insert]
     };
-    let (done, insert) = tokio::join!(run, others);
+    let (done, inserts) = tokio::join!(run, others);
     done.unwrap();
     // It came after the cleanup, and not in between.
-    insert.await.unwrap().unwrap();
+    for insert in inserts {
+        insert.await.unwrap().unwrap();
+    }
     assert_eq!(columns(&stranger).await, 2);
 }
 

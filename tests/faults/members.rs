@@ -18,7 +18,7 @@ struct Member {
 
 /// Servers that belong together. Dropping them kills them.
 pub struct Members {
-    members: Vec<Member>,
+    all: Vec<Member>,
     set: bool,
     _folder: TempDir,
 }
@@ -32,7 +32,7 @@ impl Members {
     /// A replica set of three that has a primary.
     pub fn three() -> Members {
         let set = Members::start(3, true);
-        let host = |at: usize| format!("127.0.0.1:{}", set.members[at].port);
+        let host = |at: usize| format!("127.0.0.1:{}", set.all[at].port);
         let members: Vec<Document> = (0..3_i32)
             .map(|id| doc! { "_id": id, "host": host(usize::try_from(id).expect("0, 1 or 2")) })
             .collect();
@@ -40,7 +40,7 @@ impl Members {
             "_id": "three", "members": members,
             "settings": { "electionTimeoutMillis": 1000, "heartbeatIntervalMillis": 200 },
         };
-        ask(set.members[0].port, doc! { "replSetInitiate": config }).expect("a set is made");
+        ask(set.all[0].port, doc! { "replSetInitiate": config }).expect("a set is made");
         set.wait_for_primary();
         set
     }
@@ -56,7 +56,7 @@ impl Members {
                 .port();
             Member { port, data, process: None }
         });
-        let mut members = Members { members: members.collect(), set, _folder: folder };
+        let mut members = Members { all: members.collect(), set, _folder: folder };
         for at in 0..count {
             members.start_member(at);
         }
@@ -67,7 +67,7 @@ impl Members {
     pub fn start_member(&mut self, at: usize) {
         let env = |name: &str| std::env::var(name).ok();
         let mongod = lockstep::sandbox::find(&env).mongod.expect("run scripts/setup: no mongod");
-        let member = &mut self.members[at];
+        let member = &mut self.all[at];
         let mut command = Command::new(mongod);
         command
             .args(["--bind_ip", "127.0.0.1", "--nounixsocket", "--wiredTigerCacheSizeGB", "0.25"])
@@ -85,7 +85,7 @@ impl Members {
 
     /// Kills a member with `kill -9`.
     pub fn kill_member(&mut self, at: usize) {
-        if let Some(mut process) = self.members[at].process.take() {
+        if let Some(mut process) = self.all[at].process.take() {
             let _ = process.kill();
             let _ = process.wait();
         }
@@ -97,7 +97,7 @@ impl Members {
             let hello = ask(member.port, doc! { "hello": 1 });
             hello.is_some_and(|hello| hello.get_bool("isWritablePrimary").unwrap_or(false))
         };
-        self.members.iter().position(|member| member.process.is_some() && is_primary(member))
+        self.all.iter().position(|member| member.process.is_some() && is_primary(member))
     }
 
     /// Waits until one takes writes.
@@ -110,14 +110,14 @@ impl Members {
     pub fn step_down(&self) {
         let old = self.wait_for_primary();
         // The others are given a head start, or it is elected again.
-        ask(self.members[old].port, doc! { "replSetStepDown": 10, "force": true });
+        ask(self.all[old].port, doc! { "replSetStepDown": 10, "force": true });
         until("another primary", || self.primary().is_some_and(|new| new != old));
     }
 
     /// Where a database is.
     pub fn uri(&self, database: &str) -> String {
         let hosts: Vec<String> =
-            self.members.iter().map(|member| format!("127.0.0.1:{}", member.port)).collect();
+            self.all.iter().map(|member| format!("127.0.0.1:{}", member.port)).collect();
         let set = if self.set { "?replicaSet=three" } else { "" };
         format!("mongodb://{}/{database}{set}", hosts.join(","))
     }
@@ -125,7 +125,7 @@ impl Members {
 
 impl Drop for Members {
     fn drop(&mut self) {
-        for at in 0..self.members.len() {
+        for at in 0..self.all.len() {
             self.kill_member(at);
         }
     }

@@ -180,7 +180,7 @@ fn harmed(trials: usize) {
         match harm {
             Harm::Delay => assert_eq!(first.code, Some(0), "{trial}"),
             Harm::Cut | Harm::Half => {
-                assert!(matches!(first.code, Some(0 | 7)), "{:?} {trial}", first.code)
+                assert!(matches!(first.code, Some(0 | 7)), "{:?} {trial}", first.code);
             }
         }
         ends.lock().expect("nobody panics with it")[usize::from(first.code != Some(0))] += 1;

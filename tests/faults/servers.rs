@@ -43,7 +43,9 @@ impl Server {
     fn kill(&mut self) {
         let children = children(self.pid);
         signal(self.pid, Signal::KILL);
-        children.into_iter().for_each(|child| signal(child, Signal::KILL));
+        for child in children {
+            signal(child, Signal::KILL);
+        }
         // Nobody has waited for it yet, so its lock files look like those of one that
         // runs.
         if let Some(data) = self.data() {

@@ -58,13 +58,17 @@ fn the_primary_of_three_steps_down_in_the_middle_of_a_run() {
 fn lose_majority(set: &mut Members) -> [usize; 2] {
     let primary = set.wait_for_primary();
     let others = [(primary + 1) % 3, (primary + 2) % 3];
-    others.into_iter().for_each(|at| set.kill_member(at));
+    for at in others {
+        set.kill_member(at);
+    }
     until("the primary to give up", || set.primary().is_none());
     others
 }
 
 fn mend(set: &mut Members, lost: [usize; 2]) {
-    lost.into_iter().for_each(|at| set.start_member(at));
+    for at in lost {
+        set.start_member(at);
+    }
     set.wait_for_primary();
 }
 

@@ -461,7 +461,7 @@ fn named_step(phase: Phase, store: StoreName, index: usize) -> Step {
     let files = BTreeMap::from([("migration.toml".to_owned(), text.into_bytes())]);
     let folder = Folder { name: "001-name".to_owned(), files };
     let mut step = folder::read(&folder).expect("it is right").steps.remove(0);
-    step.file = "migration.toml".to_owned();
+    "migration.toml".clone_into(&mut step.file);
     step
 }
 

@@ -246,6 +246,7 @@ pub fn nobody_is_asked<T>(returned: &Result<T, RunError>) -> Result<(), String> 
         Cause::Obstacle(obstacle) => Err(format!("in the way: {obstacle}")),
         Cause::Ask => Err("only a person can say whether it happened".to_owned()),
         Cause::Store(_) | Cause::Stopped(_) => Ok(()),
+        Cause::Broken(_) | Cause::Program(_) => unreachable!("no scenario has them"),
     };
     match returned {
         Err(RunError::Plan(error)) => Err(format!("there is no plan: {error}")),

@@ -7,12 +7,14 @@ use lockstep::core::history::Timestamp;
 use lockstep::core::id::{StoreName, Version};
 use lockstep::core::migration::{Migration, MigrationSet};
 use lockstep::core::notice::Notice;
+use lockstep::core::pace;
 use lockstep::core::parse::folder::{self, Folder};
 use lockstep::core::plan::{Down, Goal, Up};
 use lockstep::core::server::{MongoServer, PostgresServer, Servers, Topology};
 use lockstep::engine::run::{self, Report, RunError, Settings};
-use lockstep::engine::{Clock, Stop};
+use lockstep::engine::{Clock, Means, Stop};
 use lockstep::store::Run;
+use std::path::Path;
 use std::pin::pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
@@ -138,6 +140,7 @@ pub async fn engine(
 ) -> Result<Report, RunError> {
     let mut stores = connect(sim, &scenario.servers.stores(), run_id);
     let (_, stop) = Stop::new();
+    let pace = pace::Settings::default();
     let settings = Settings {
         set: &scenario.sets[stage.set],
         servers: &scenario.servers,
@@ -155,6 +158,13 @@ pub async fn engine(
         clock: &Noon,
         lock_wait,
         stop: &stop,
+        means: Means {
+            pace: &pace,
+            minute: &|| 0,
+            migrations: Path::new("."),
+            postgres_url: None,
+            mongo_url: None,
+        },
     };
     run::run(&mut stores, &stage.goal, None, settings, &mut |_: Notice| {}).await
 }

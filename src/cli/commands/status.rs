@@ -193,7 +193,7 @@ fn object(servers: &Servers, read: &Read, paired: bool, pending: usize, lines: &
                 "postgres": line.postgres.word(),
                 "mongo": line.mongo.word(),
                 "checksum": line.file.word(),
-                "phase": line.phase.map(|phase| phase.word()),
+                "phase": line.phase.map(crate::core::id::Phase::word),
                 "executed_at": line.executed_at.map(utc),
                 "execution_time_ms": line.execution_time_ms,
                 "release": line.release,

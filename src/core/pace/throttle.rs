@@ -83,6 +83,26 @@ pub struct Settings {
     pub limits: Limits,
 }
 
+/// Those of a project that says nothing.
+impl Default for Settings {
+    fn default() -> Settings {
+        Settings {
+            throttled: true,
+            batch: None,
+            batch_time: Duration::from_millis(100),
+            pause: Duration::ZERO,
+            nice: 0.0,
+            rate: None,
+            window: None,
+            limits: Limits {
+                replication_lag: Duration::from_secs(5),
+                commit_latency: Duration::from_millis(100),
+                active_backends: None,
+            },
+        }
+    }
+}
+
 impl Settings {
     /// The project's, with what one backfill says for itself.
     #[must_use]
