@@ -135,11 +135,14 @@ fn status_names_the_lease_while_a_run_is_at_work() {
 fn plan_is_one_object_with_every_statement() {
     let project = Project::new("plan_json", &FILES);
     let [plan] = &project.json(0, &["plan"])[..] else { panic!("one object") };
-    has_keys(plan, &["v", "event", "at", "direction", "migrations", "ahead", "then_plan_again"]);
+    has_keys(
+        plan,
+        &["v", "event", "at", "direction", "migrations", "ahead", "waiting", "then_plan_again"],
+    );
     let migrations = plan["migrations"].as_array().expect("an array");
     assert_eq!(migrations.len(), 2);
     for migration in migrations {
-        has_keys(migration, &["version", "name", "direction", "steps"]);
+        has_keys(migration, &["version", "name", "direction", "steps", "holds"]);
         for step in migration["steps"].as_array().expect("an array") {
             has_keys(
                 step,

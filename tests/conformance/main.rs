@@ -65,6 +65,7 @@ on_every_store! {
     nothing_to_write_is_written_without_a_lease,
     a_rollback_script_of_five_megabytes_reads_back,
     what_nobody_of_us_wrote_is_named,
+    what_cannot_be_read_is_not_discarded_without_a_lease,
     effect_and_entries_are_there_together,
     a_failing_step_leaves_neither_effect_nor_entries,
     entries_that_are_refused_take_the_effect_with_them,

@@ -4,7 +4,7 @@ use crate::subject::{
     Subject, fate, leased, outcome, record, record_of, rollback, row, row_of, run, settle, take,
 };
 use futures_util::future::join_all;
-use lockstep::core::history::{Entry, Event, RowStatus, Snapshot, Timestamp};
+use lockstep::core::history::{Entry, Event, RowStatus, Snapshot, Table, Timestamp};
 use lockstep::core::id::Version;
 use lockstep::core::migration::Rollback;
 use lockstep::store::LEASE_TERM;
@@ -410,10 +410,26 @@ pub async fn what_nobody_of_us_wrote_is_named<S: Subject>() {
     let mut store = leased(&world, "a").await;
     store.append(&[record(42, Event::Started)]).await.unwrap();
     world.spoil().await;
-    let error = store.read().await.unwrap_err();
-    assert_eq!((error.store, error.fate), (S::NAME, Fate::Corrupt));
-    let text = error.to_string();
-    assert!(text.contains("migration_steps") && text.contains("42"), "{text}");
+    let seen = store.read().await.unwrap();
+    assert_eq!(seen.records, []);
+    let [unread] = &seen.unreadable[..] else { panic!("{:?}", seen.unreadable) };
+    assert_eq!(unread.table, Table::Steps);
+    assert!(unread.what.contains("migration_steps") && unread.what.contains("42"), "{unread:?}");
+    store.discard(&seen.unreadable).await.unwrap();
+    assert_eq!(store.read().await.unwrap().unreadable, []);
+}
+
+pub async fn what_cannot_be_read_is_not_discarded_without_a_lease<S: Subject>() {
+    let world = S::new().await;
+    let mut store = leased(&world, "a").await;
+    store.append(&[record(42, Event::Started)]).await.unwrap();
+    world.spoil().await;
+    let unreadable = store.read().await.unwrap().unreadable;
+    world.expire().await;
+    leased(&world, "b").await;
+    let error = store.discard(&unreadable).await.unwrap_err();
+    assert_eq!(error.fate, Fate::Fenced, "{error}");
+    assert_eq!(store.read().await.unwrap().unreadable, unreadable);
 }
 
 pub async fn effect_and_entries_are_there_together<S: Subject>() {
