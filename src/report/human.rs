@@ -75,6 +75,8 @@ pub struct Human {
     spinner: ProgressBar,
     /// The statement of the step that is running.
     summary: String,
+    /// The step that is running is an invariant, and its answer was shown.
+    answered: bool,
     /// What was last said about the backfill that is running.
     told: Option<Told>,
 }
@@ -93,7 +95,7 @@ impl Human {
             if hidden { ProgressDrawTarget::hidden() } else { ProgressDrawTarget::stderr() };
         let spinner = ProgressBar::with_draw_target(None, target);
         set_style(&spinner, SPINNER);
-        Human { look, volume, spinner, summary: String::new(), told: None }
+        Human { look, volume, spinner, summary: String::new(), told: None, answered: false }
     }
 
     /// Takes a notice.
@@ -112,6 +114,7 @@ impl Human {
                 self.line(Volume::Normal, &what);
             }
             Notice::StepStarted { step, store, summary, settling, .. } => {
+                self.answered = false;
                 self.summary.clone_from(summary);
                 let verb = if *settling { "settling " } else { "" };
                 self.spinner.set_message(format!("{verb}{step}  {}  {summary}", store.title()));
@@ -136,11 +139,15 @@ impl Human {
             Notice::BackfillProgress(progress) => self.backfill(progress),
             Notice::StepFinished { step, store, took, .. } => {
                 self.end_backfill();
-                let line = self.step_line(&step.to_string(), *store, *took);
-                self.line(Volume::Normal, &line);
+                // The answer of an invariant says all that its step could.
+                if !std::mem::take(&mut self.answered) {
+                    let line = self.step_line(&step.to_string(), *store, *took);
+                    self.line(Volume::Normal, &line);
+                }
             }
             Notice::MigrationFinished { .. } => self.spinner.set_message(""),
             Notice::InvariantChecked { name, holds, expected, found, sample, took, .. } => {
+                self.answered = true;
                 for line in self.invariant_lines(name, *holds, [expected, found], sample, *took) {
                     self.line(Volume::Normal, &line);
                 }

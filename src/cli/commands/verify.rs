@@ -3,9 +3,13 @@
 use crate::cli::args::Global;
 use crate::cli::exit::Exit;
 use crate::cli::failure::Failure;
-use crate::cli::output::Output;
+use crate::cli::output::{Output, SystemClock};
 use crate::cli::project::Project;
+use crate::core::id::Version;
+use crate::core::status::{self, State};
+use crate::core::step::{Body, Timeouts};
 use crate::core::verify::{Finding, verify};
+use crate::engine::invariant::{Asking, check};
 use crate::engine::lock;
 use crate::report::human::Look;
 use serde_json::{Value, json};
@@ -16,7 +20,11 @@ use serde_json::{Value, json};
 /// See docs/cli.md for the exit codes.
 pub async fn run(global: &Global, output: &Output) -> Result<Exit, Failure> {
     let mut project = Project::open(global, "verify").await?;
-    let findings = findings(&mut project).await?;
+    let mut findings = findings(&mut project).await?;
+    // Of histories that disagree nobody knows what is finished.
+    if findings.is_empty() {
+        findings.extend(lasting(&mut project).await?);
+    }
     let objects: Vec<Value> = findings.iter().map(object).collect();
     output.object("verify", &json!({ "ok": findings.is_empty(), "findings": objects }));
     if findings.is_empty() {
@@ -27,7 +35,46 @@ pub async fn run(global: &Global, output: &Output) -> Result<Exit, Failure> {
     for finding in &findings {
         output.result(&lines(finding, output.result_look));
     }
-    Ok(Exit::Conflict)
+    match findings.iter().all(|finding| finding.code == BROKEN) {
+        true => Ok(Exit::Invariant),
+        false => Ok(Exit::Conflict),
+    }
+}
+
+/// An invariant that does not hold.
+const BROKEN: &str = "INVARIANT_BROKEN";
+
+/// The invariants of finished migrations that are to hold for good and do not.
+async fn lasting(project: &mut Project) -> Result<Vec<Finding>, Failure> {
+    let histories = lock::read(&mut project.stores).await?.histories;
+    let lines = status::lines(&project.set, &histories);
+    let is_finished = |version: Version| {
+        lines.iter().any(|line| line.version == version && line.state == State::Completed)
+    };
+    let asking = Asking { clock: &SystemClock, timeouts: Timeouts::default(), lag: None };
+    let mut findings = Vec::new();
+    for migration in project.set.iter().filter(|migration| is_finished(migration.version)) {
+        for step in &migration.steps {
+            let Body::Check(invariant) = &step.body else { continue };
+            if !invariant.lasting {
+                continue;
+            }
+            let checked = check(&mut project.stores, invariant, &asking).await?;
+            let Some(broken) = checked.broken(invariant) else { continue };
+            let mut message = format!("{}: {broken}", migration.folder);
+            for row in &broken.sample {
+                message.push_str(&format!("\n    {row}"));
+            }
+            findings.push(Finding {
+                code: BROKEN,
+                version: Some(migration.version),
+                message,
+                next: "mend the data; the invariant is marked `lasting`, so it is to hold for good"
+                    .to_owned(),
+            });
+        }
+    }
+    Ok(findings)
 }
 
 /// Everything that is not as it should be, the pair included.

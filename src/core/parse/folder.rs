@@ -12,7 +12,7 @@ use crate::core::migration::{Migration, OnFailure, Options, Rollback};
 use crate::core::parse::manifest::{self, Check, Manifest, Work};
 use crate::core::parse::sql::Transaction;
 use crate::core::problem::{Place, Problem};
-use crate::core::step::{Step, Timeouts};
+use crate::core::step::{Body, Commit, Step, Timeouts};
 use name::{Form, MANIFEST, Script};
 use script::{Manner, script_steps};
 use std::collections::BTreeMap;
@@ -68,6 +68,9 @@ pub fn read(folder: &Folder) -> Result<Migration, Vec<Problem>> {
         if template { Default::default() } else { steps(folder, &texts, &scripts, &manifest) };
     problems.extend(found);
     problems.extend(not_yet(folder, &manifest));
+    if !template && problems.is_empty() {
+        problems.extend(unguarded(folder, &steps, &manifest));
+    }
     if !problems.is_empty() {
         return Err(sorted(problems));
     }
@@ -206,6 +209,33 @@ impl Named<'_> {
         steps.sort_by_key(|(place, _)| (place.line, place.column));
         steps.into_iter().map(|(_, step)| step).collect()
     }
+}
+
+/// Invariants that are to be asked inside the transaction of a cleanup that has
+/// none.
+fn unguarded(folder: &Folder, steps: &[Step], manifest: &Manifest) -> Vec<Problem> {
+    let mut cleanup = steps.iter().filter(|step| step.phase() == Phase::Cleanup);
+    let is_guard =
+        |step: &Step| step.commit == Commit::Atomic && matches!(step.body, Body::Postgres(_));
+    if cleanup.any(is_guard) {
+        return Vec::new();
+    }
+    let locked = manifest.invariants.iter().filter(|invariant| invariant.locked);
+    let problem = |invariant: &manifest::Invariant| {
+        Problem {
+        file: path(folder, MANIFEST),
+        at: Some(invariant.name.place.clone()),
+        message: format!(
+            "`{}` is to be asked inside the transaction of the cleanup, and the cleanup has none in Postgres",
+            invariant.name.text
+        ),
+        hint: Some(
+            "leave out `locked`, or put what needs it into `cleanup.sql`, in front of statements that run alone"
+                .to_owned(),
+        ),
+    }
+    };
+    locked.map(problem).collect()
 }
 
 /// What is read and checked, but cannot be carried out yet. A line goes when what
@@ -439,7 +469,6 @@ fn rollback(texts: &BTreeMap<&str, String>, scripts: &[Script], manifest: &Manif
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::core::step::Body;
     use expect_test::{Expect, expect};
 
     fn folder(files: &[(&str, &str)]) -> Folder {
@@ -761,6 +790,31 @@ mod tests {
             &expect![[r#"
                 up/postgres/1 Atomic 007-product_stock/up.sql:1 
                 validate/a Journaled 007-product_stock/migration.toml:1 SELECT 0, expected 0"#]],
+        );
+    }
+
+    #[test]
+    fn an_invariant_that_is_locked_needs_a_cleanup_with_a_transaction() {
+        let manifest = "[[invariant]]\nname = 'a'\npostgres = 'SELECT 0'\nlocked = true";
+        let alone = [("migration.toml", manifest), ("cleanup.sql", "VACUUM a")];
+        check(
+            &alone,
+            &expect![
+                "007-product_stock/migration.toml:1:1: `a` is to be asked inside the transaction of the cleanup, and the cleanup has none in Postgres; leave out `locked`, or put what needs it into `cleanup.sql`, in front of statements that run alone"
+            ],
+        );
+        check(
+            &[("migration.toml", manifest), ("up.sql", "")],
+            &expect![
+                "007-product_stock/migration.toml:1:1: `a` is to be asked inside the transaction of the cleanup, and the cleanup has none in Postgres; leave out `locked`, or put what needs it into `cleanup.sql`, in front of statements that run alone"
+            ],
+        );
+        check(
+            &[("migration.toml", manifest), ("cleanup.sql", "VACUUM a; DROP TABLE a")],
+            &expect![[r#"
+                validate/a Journaled 007-product_stock/migration.toml:1 SELECT 0, expected 0
+                cleanup/postgres/1 Journaled 007-product_stock/cleanup.sql:1 VACUUM a
+                cleanup/postgres/2 Atomic 007-product_stock/cleanup.sql:1 DROP TABLE a"#]],
         );
     }
 
