@@ -115,6 +115,10 @@ pub struct Plan {
     pub work: Vec<Work>,
     /// Applied versions newer than every file: a newer release was here.
     pub ahead: Vec<Version>,
+    /// The migrations that are held when it is carried out.
+    pub held: Vec<Version>,
+    /// The migration that stays open then: it was told to go on only so far.
+    pub open: Option<Version>,
     /// Migrations that may not begin yet.
     pub waiting: Vec<Waits>,
     /// The outcome of the last action decides what comes next: carry this out,
@@ -687,6 +691,8 @@ fn plan_up(known: &Known<'_>, up: &Up) -> Result<Plan, PlanError> {
             (None, false) => {}
         }
     }
+    plan.held = held.iter().map(|migration| migration.version).collect();
+    plan.open = stays_open.map(|migration| migration.version);
     Ok(plan)
 }
 

@@ -193,10 +193,8 @@ where
 {
     async fn work(&mut self, work: &Work) -> Result<(), (Cause, Option<Step>)> {
         let begun = self.context.clock.now();
-        let quiet = work
-            .actions
-            .iter()
-            .all(|action| matches!(action, Action::Seal | Action::Hold | Action::Unseal));
+        let ends = |action: &Action| matches!(action, Action::Seal | Action::Hold | Action::Unseal);
+        let quiet = work.actions.iter().all(ends);
         if !quiet {
             let folder = work.folder.clone();
             let (version, direction) = (work.version, work.direction);
@@ -229,7 +227,8 @@ where
                 }
             }
         }
-        if !quiet {
+        // What was told to go on only so far is not finished.
+        if !quiet && work.actions.iter().any(ends) {
             self.finished.push(work.version);
             let took = between(begun, self.context.clock.now());
             let folder = work.folder.clone();

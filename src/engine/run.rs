@@ -7,7 +7,7 @@ use crate::core::history::Histories;
 use crate::core::id::{Direction, Version};
 use crate::core::migration::{MigrationSet, OnFailure, Rollback};
 use crate::core::notice::{Notice, Notices};
-use crate::core::plan::{self, Action, Goal, Known, Plan, PlanError, Waits, Work};
+use crate::core::plan::{self, Goal, Known, Plan, PlanError, Waits};
 use crate::core::server::Servers;
 use crate::engine::execute::{self, Context, ExecuteError};
 use crate::engine::lock::{self, LockError, Locked, PairError, Pairing, Read, Waiting, with_lock};
@@ -44,17 +44,18 @@ pub struct Report {
     pub finished: Vec<Version>,
     /// Applied versions newer than every file.
     pub ahead: Vec<Version>,
-    /// The migrations that it left held.
+    /// The migrations that are held now.
     pub held: Vec<Version>,
+    /// The migration that was told to go on only so far.
+    pub open: Option<Version>,
     /// The migrations that may not begin yet.
     pub waiting: Vec<Waits>,
 }
 
 impl Report {
     fn of(plan: Plan, finished: Vec<Version>) -> Report {
-        let holds = |work: &&Work| work.actions.contains(&Action::Hold);
-        let held = plan.work.iter().filter(holds).map(|work| work.version).collect();
-        Report { finished, ahead: plan.ahead, held, waiting: plan.waiting }
+        let Plan { ahead, held, open, waiting, .. } = plan;
+        Report { finished, ahead, held, open, waiting }
     }
 }
 

@@ -63,25 +63,25 @@ fn hold_stops_before_the_cleanup() {
         &hold(WHOLE),
         "",
         "up",
-        &expect![
-            "002 up: run prepare/postgres/1, run prepare/mongo/1, run execute/p1, run execute/m2, run validate/p1, run validate/m2, hold"
-        ],
+        &expect![[r#"
+            002 up: run prepare/postgres/1, run prepare/mongo/1, run execute/p1, run execute/m2, run validate/p1, run validate/m2, hold
+            held: 002"#]],
     );
     check(
         WHOLE,
         "",
         "up policy=hold",
-        &expect![
-            "002 up: run prepare/postgres/1, run prepare/mongo/1, run execute/p1, run execute/m2, run validate/p1, run validate/m2, hold"
-        ],
+        &expect![[r#"
+            002 up: run prepare/postgres/1, run prepare/mongo/1, run execute/p1, run execute/m2, run validate/p1, run validate/m2, hold
+            held: 002"#]],
     );
     check(
         WHOLE,
         "",
         "up --through validate",
-        &expect![
-            "002 up: run prepare/postgres/1, run prepare/mongo/1, run execute/p1, run execute/m2, run validate/p1, run validate/m2, hold"
-        ],
+        &expect![[r#"
+            002 up: run prepare/postgres/1, run prepare/mongo/1, run execute/p1, run execute/m2, run validate/p1, run validate/m2, hold
+            held: 002"#]],
     );
     // A migration without a cleanup has nothing to hold.
     check(
@@ -101,7 +101,7 @@ fn hold_stops_before_the_cleanup() {
 
 #[test]
 fn what_is_held_stays_held() {
-    check(&hold(WHOLE), &held(), "up", &expect!["nothing"]);
+    check(&hold(WHOLE), &held(), "up", &expect!["held: 002"]);
     check_status(
         &hold(WHOLE),
         &held(),
@@ -144,7 +144,9 @@ fn a_run_that_died_before_it_wrote_held_writes_it() {
             &format!("{UP_TO_CLEANUP}row 002 held postgres\nrow 002 running mongo"),
         ],
         "up",
-        &expect!["002 up: hold"],
+        &expect![[r#"
+            002 up: hold
+            held: 002"#]],
     );
 }
 
@@ -213,12 +215,12 @@ fn the_next_release_finishes_what_an_earlier_one_held() {
         &files,
         "",
         "up --release r1",
-        &expect![
-            "002 up: run prepare/postgres/1, run prepare/mongo/1, run execute/p1, run execute/m2, run validate/p1, run validate/m2, hold"
-        ],
+        &expect![[r#"
+            002 up: run prepare/postgres/1, run prepare/mongo/1, run execute/p1, run execute/m2, run validate/p1, run validate/m2, hold
+            held: 002"#]],
     );
-    check(&files, &held(), "up --release r1", &expect!["nothing"]);
-    check(&files, &held(), "up", &expect!["nothing"]);
+    check(&files, &held(), "up --release r1", &expect!["held: 002"]);
+    check(&files, &held(), "up", &expect!["held: 002"]);
     check(
         &files,
         &held(),
@@ -247,7 +249,8 @@ fn what_comes_later_waits_behind_what_is_held() {
         &expect![[r#"
             002 up: run prepare/postgres/1, run prepare/mongo/1, run execute/p1, run execute/m2, run validate/p1, run validate/m2, hold
             003 waits behind 002: both touch things in Postgres
-            004 waits behind 002: both touch things in Postgres"#]],
+            004 waits behind 002: both touch things in Postgres
+            held: 002"#]],
     );
     check(
         &files,
@@ -255,7 +258,8 @@ fn what_comes_later_waits_behind_what_is_held() {
         "up",
         &expect![[r#"
             003 waits behind 002: both touch things in Postgres
-            004 waits behind 002: both touch things in Postgres"#]],
+            004 waits behind 002: both touch things in Postgres
+            held: 002"#]],
     );
     let files = format!("{}\n003 p | independent\n004 m", hold(WHOLE));
     check(
@@ -264,7 +268,8 @@ fn what_comes_later_waits_behind_what_is_held() {
         "up",
         &expect![[r#"
             003 up: run up/postgres/1, seal
-            004 up: run up/mongo/1, seal"#]],
+            004 up: run up/mongo/1, seal
+            held: 002"#]],
     );
 }
 
@@ -276,22 +281,26 @@ fn through_a_phase_before_validate_leaves_it_open() {
         "",
         "up --through prepare",
         &expect![[r#"
-        002 up: run prepare/postgres/1, run prepare/mongo/1
-        003 waits behind 002: it is left open by --through"#]],
+            002 up: run prepare/postgres/1, run prepare/mongo/1
+            003 waits behind 002: it is left open by --through
+            open: 002"#]],
     );
     check(
         &files,
         "",
         "up --through execute",
         &expect![[r#"
-        002 up: run prepare/postgres/1, run prepare/mongo/1, run execute/p1, run execute/m2
-        003 waits behind 002: it is left open by --through"#]],
+            002 up: run prepare/postgres/1, run prepare/mongo/1, run execute/p1, run execute/m2
+            003 waits behind 002: it is left open by --through
+            open: 002"#]],
     );
     check(
         &files,
         "002 prepare/postgres/1 applied\n002 prepare/mongo/1 started applied\nrow 002 running both",
         "up --through prepare",
-        &expect!["003 waits behind 002: it is left open by --through"],
+        &expect![[r#"
+            003 waits behind 002: it is left open by --through
+            open: 002"#]],
     );
 }
 
@@ -299,7 +308,14 @@ fn through_a_phase_before_validate_leaves_it_open() {
 fn a_deferred_cleanup_is_not_a_gap() {
     let files = format!("{}\n003 p\n004 m", hold(WHOLE));
     let later = format!("{}\n003 done", held());
-    check(&files, &later, "up", &expect!["004 up: run up/mongo/1, seal"]);
+    check(
+        &files,
+        &later,
+        "up",
+        &expect![[r#"
+        004 up: run up/mongo/1, seal
+        held: 002"#]],
+    );
     check(
         &files,
         &later,
@@ -343,7 +359,7 @@ fn the_script_of_a_held_cleanup_may_be_mended() {
         .replacen("cleanup:p cleanup", "cleanup:p~new cleanup", 1)
         .replace(" | down", " | folder~new | down");
     let history = held().replace(" applied", " applied folder~old");
-    check(&files, &history, "up", &expect!["nothing"]);
+    check(&files, &history, "up", &expect!["held: 002"]);
     check(
         &files,
         &history,

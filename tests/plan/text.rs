@@ -311,7 +311,9 @@ impl World {
                 let ahead = plan.ahead.iter().map(|version| format!("ahead: {version}"));
                 let is_empty = plan.work.is_empty() && plan.waiting.is_empty();
                 let work = (!is_empty).then(|| plan.to_string());
-                ahead.chain(work).collect::<Vec<_>>().join("\n")
+                let held = plan.held.iter().map(|version| format!("held: {version}"));
+                let open = plan.open.iter().map(|version| format!("open: {version}"));
+                ahead.chain(work).chain(held).chain(open).collect::<Vec<_>>().join("\n")
             }
             Err(error) => format!("error: {error}\nhint: {}", error.hint()),
         };

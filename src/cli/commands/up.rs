@@ -79,7 +79,8 @@ pub async fn run(global: &Global, args: &args::Up, output: &Output) -> Result<Ex
     }
     match report.finished.len() {
         0 if files == 0 => output.remark("nothing to do: the migrations folder is empty"),
-        0 if !report.waiting.is_empty() => {}
+        0 if report.open.is_some() || !report.waiting.is_empty() => {}
+        0 if !report.held.is_empty() => output.remark("nothing to do"),
         0 => output.remark("nothing to do: every migration is applied"),
         _ if output.volume == Volume::Quiet => {}
         n => output.remark(&format!(
@@ -94,6 +95,9 @@ pub async fn run(global: &Global, args: &args::Up, output: &Output) -> Result<Ex
 
 /// What is held, and what waits behind it.
 pub fn say_held(report: &Report, output: &Output) {
+    if let Some(version) = report.open {
+        output.remark(&format!("{version} stays open: `migrate up` goes on with it"));
+    }
     for version in &report.held {
         output.remark(&format!("{version} is held: `migrate cleanup {version}` finishes it"));
     }
