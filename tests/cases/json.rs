@@ -137,7 +137,18 @@ fn plan_is_one_object_with_every_statement() {
     let [plan] = &project.json(0, &["plan"])[..] else { panic!("one object") };
     has_keys(
         plan,
-        &["v", "event", "at", "direction", "migrations", "ahead", "waiting", "then_plan_again"],
+        &[
+            "v",
+            "event",
+            "at",
+            "direction",
+            "migrations",
+            "ahead",
+            "held",
+            "open",
+            "waiting",
+            "then_plan_again",
+        ],
     );
     let migrations = plan["migrations"].as_array().expect("an array");
     assert_eq!(migrations.len(), 2);

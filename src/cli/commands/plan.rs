@@ -180,6 +180,8 @@ fn object(plan: &Plan, direction: Direction) -> Value {
         "direction": way(direction),
         "migrations": migrations,
         "ahead": plan.ahead.iter().map(|version| version.0).collect::<Vec<_>>(),
+        "held": plan.held.iter().map(|version| version.0).collect::<Vec<_>>(),
+        "open": plan.open.map(|version| version.0),
         "waiting": plan.waiting.iter().map(waits_object).collect::<Vec<_>>(),
         "then_plan_again": plan.then_plan_again,
     })
