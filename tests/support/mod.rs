@@ -19,6 +19,8 @@
 
 use std::sync::OnceLock;
 
+use bson::{Document, doc};
+use futures_util::TryStreamExt;
 use lockstep::sandbox::{Notice, Options, Sandbox, SandboxError};
 
 /// The pair of this process.
@@ -97,9 +99,31 @@ impl Drop for Database {
             postgres(&servers.postgres_url, drop_postgres).await;
             let client =
                 mongodb::Client::with_uri_str(&servers.mongo_uri).await.expect("a valid URI");
+            end_transactions(&client, &name).await;
             client.database(&name).drop().await.expect("the test database can be dropped");
             client.shutdown().immediate(true).await;
         });
+    }
+}
+
+/// Ends transactions that a run left open when it was killed or cut off: until the
+/// server does, after a minute, its database cannot be dropped. A run names the
+/// database at the end of the name that it connects with.
+async fn end_transactions(client: &mongodb::Client, database: &str) {
+    let admin = client.database("admin");
+    let open = [
+        doc! { "$currentOp": { "allUsers": true, "idleSessions": true } },
+        doc! { "$match": {
+            "appName": { "$regex": format!("^lockstep/.* {database}$") },
+            "transaction": { "$exists": true },
+        } },
+    ];
+    let open = admin.aggregate(open).await.expect("the server says what is open");
+    let open: Vec<Document> = open.try_collect().await.expect("to the end");
+    let ids = open.iter().filter_map(|session| session.get_document("lsid").ok()?.get("id"));
+    let ids: Vec<Document> = ids.map(|id| doc! { "id": id.clone() }).collect();
+    if !ids.is_empty() {
+        admin.run_command(doc! { "killSessions": ids }).await.expect("they can be ended");
     }
 }
 
