@@ -73,7 +73,15 @@ impl Store for Postgres {
     }
 
     async fn check_lease(&mut self) -> Result<(), StoreError> {
-        Postgres::check_lease(self).await
+        match Postgres::check_lease(self).await {
+            // Whoever takes a lease over ends our sessions: that one is gone does not
+            // tell whether the lease is. Making another asks again.
+            Err(error) if error.fate == Fate::Unreachable => match self.reconnect().await {
+                Err(again) if again.fate == Fate::Unreachable => Err(error),
+                checked => checked,
+            },
+            checked => checked,
+        }
     }
 
     async fn append(&mut self, entries: &[Entry]) -> Result<(), StoreError> {

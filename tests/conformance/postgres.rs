@@ -268,6 +268,26 @@ async fn a_connection_that_is_lost_before_the_commit_leaves_nothing() {
 }
 
 #[tokio::test]
+async fn a_session_that_was_ended_does_not_hide_who_has_the_lease() {
+    let world = Server::new().await;
+    let mut store = leased(&world, "a").await;
+    let end = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity \
+         WHERE datname = current_database() AND application_name = 'lockstep/a'";
+    world.run(end).await;
+    until("the session to be gone", async || world.sessions("a").await == 0).await;
+    assert_eq!(store.check_lease().await, Ok(()), "it is still ours");
+
+    world.expire().await;
+    let mut thief = world.open("b").await;
+    take(&mut thief, "b").await;
+    // As whoever takes a lease over does.
+    thief.evict().await.unwrap();
+    assert_eq!(fate(store.check_lease().await), Fate::Fenced);
+    store.release(&outcome("locked")).await.unwrap();
+    thief.check_lease().await.unwrap();
+}
+
+#[tokio::test]
 async fn a_reply_that_is_lost_at_the_commit_leaves_the_fate_unknown() {
     for (cut, happened) in [(Cut::Reply, true), (Cut::Request, false)] {
         let world = Server::new().await;
