@@ -5,6 +5,7 @@ use crate::subject::{Subject, fate, leased, outcome, record, settle, take, until
 use crate::support::Database;
 use bson::{Bson, DateTime, Document, doc};
 use futures_util::TryStreamExt;
+use futures_util::future::join_all;
 use lockstep::core::history::{Event, RunSeen};
 use lockstep::core::id::StoreName;
 use lockstep::core::parse::mongosh::read;
@@ -184,9 +185,10 @@ async fn a_document_that_the_validator_refuses_leaves_nothing_and_says_why() {
     assert_eq!(store.read().await.unwrap().records, []);
 }
 
+/// Each asks for its commit again for ten seconds, so both do at once.
 #[tokio::test]
 async fn a_reply_that_is_lost_at_the_commit_leaves_the_fate_unknown() {
-    for (cut, expected) in [(Cut::Reply, 1), (Cut::Request, 0)] {
+    let lost = [(Cut::Reply, 1), (Cut::Request, 0)].map(|(cut, expected)| async move {
         let world = Server::new().await;
         let address = cutting_after(world.address(), "armed", "commitTransaction", cut).await;
         let mut store = world.open_at(&address, "a").await;
@@ -197,7 +199,8 @@ async fn a_reply_that_is_lost_at_the_commit_leaves_the_fate_unknown() {
         assert_eq!(world.marks().await.len(), expected, "{cut:?}");
         let seen = world.open("b").await.read().await.unwrap();
         assert_eq!(seen.records.len(), expected, "both or neither: {cut:?}");
-    }
+    });
+    join_all(lost).await;
 }
 
 #[tokio::test]

@@ -275,9 +275,11 @@ async fn what_is_no_plain_collection_is_refused() {
     assert_eq!(fate(store.survey(job(&copy, &record), 1, &[]).await), Fate::Refused);
 }
 
+/// Each asks for its commit again for ten seconds, so both do at once.
 #[tokio::test]
 async fn a_reply_that_is_lost_at_the_commit_of_a_batch_is_told_by_the_cursor() {
-    for (cut, run_id, at) in [(Cut::Reply, "no-reply", 3), (Cut::Request, "no-request", 0)] {
+    let cuts = [(Cut::Reply, "no-reply", 3), (Cut::Request, "no-request", 0)];
+    let lost = cuts.map(|(cut, run_id, at)| async move {
         let world = Server::new().await;
         fill(&world, 0..5).await;
         let address =
@@ -305,7 +307,8 @@ async fn a_reply_that_is_lost_at_the_commit_of_a_batch_is_told_by_the_cursor() {
         take(&mut next, "b").await;
         assert_eq!(go_through(&mut next, job, 3).await.0, 5 - at, "{cut:?}");
         assert_eq!(counts(&world).await, [1; 5], "{cut:?}");
-    }
+    });
+    futures_util::future::join_all(lost).await;
 }
 
 #[tokio::test]
