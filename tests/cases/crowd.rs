@@ -107,13 +107,18 @@ fn until_gone(project: &Project, run: &str) {
 
 /// Lets the lease of a dead run run out now, in both stores.
 fn let_run_out(project: &Project) {
-    project
-        .database
-        .sql("UPDATE migration_control SET expires_at = clock_timestamp() - interval '1 second'");
+    runs_out_in(project, -1);
+}
+
+/// Lets the lease of a dead run run out in so many seconds, in both stores.
+fn runs_out_in(project: &Project, seconds: i64) {
+    project.database.sql(&format!(
+        "UPDATE migration_control SET expires_at = clock_timestamp() + interval '{seconds} seconds'"
+    ));
     project.database.run(bson::doc! {
         "update": "migration_control",
         "updates": [{ "q": { "_id": 1 }, "u": [{ "$set": { "expires_at": {
-            "$subtract": ["$$NOW", 1000]
+            "$add": ["$$NOW", seconds * 1000]
         } } }] }],
     });
 }
@@ -130,7 +135,8 @@ fn a_run_that_was_killed_in_a_transaction_is_waited_out_and_done_again() {
     assert!(waited.stderr.contains(&run), "it names who holds the lease: {waited}");
     assert!(waited.stderr.contains("next: "), "{waited}");
 
-    // Its lease runs out by itself: a term of 30 s.
+    // Its lease runs out by itself, and so much earlier than after 30 s.
+    runs_out_in(&project, 6);
     let ran = project.ok(&["up"]);
     assert!(ran.stderr.contains("waiting for the lease"), "{ran}");
     assert!(ran.stderr.contains(&format!("run {run} died")), "{ran}");
@@ -247,8 +253,9 @@ fn a_signal_stops_between_two_steps_and_up_goes_on() {
 #[test]
 fn a_run_that_is_out_of_time_stops_between_two_steps() {
     let project = Project::new("timeout", &FILES);
-    project.write("001-users/up.sql", "CREATE TABLE users (id integer);\nSELECT pg_sleep(1);");
-    let ran = project.fails(8, &["up", "--timeout", "500ms"]);
+    // Whoever is busy needs a while to get to the first step.
+    project.write("001-users/up.sql", "CREATE TABLE users (id integer);\nSELECT pg_sleep(6);");
+    let ran = project.fails(8, &["up", "--timeout", "5s"]);
     assert!(ran.stderr.contains("--timeout") && ran.stderr.contains("next: "), "{ran}");
     assert_eq!(recorded(&project, "applied"), ["1 up/postgres/1"]);
     project.ok(&["up", "--timeout", "10m"]);
