@@ -2,8 +2,9 @@
 
 use std::fs::{self, File};
 use std::os::unix::process::ExitStatusExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -93,6 +94,22 @@ db.tallies.renameCollection("counters");
     ),
 ];
 
+/// The program as it was when the first test began: whoever builds meanwhile puts
+/// another one in its place, perhaps without failpoints.
+fn program() -> &'static Path {
+    static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
+    PROGRAM.get_or_init(|| {
+        let folder = Path::new(env!("CARGO_TARGET_TMPDIR"));
+        let (built, kept) = (env!("CARGO_BIN_EXE_migrate"), folder.join("migrate-with-failpoints"));
+        let link = folder.join(format!("migrate-{}", std::process::id()));
+        let linked = fs::hard_link(built, &link).or_else(|_| fs::copy(built, &link).map(drop));
+        linked.and_then(|()| fs::rename(&link, &kept)).expect("it was built");
+        // Between two names of one file, renaming does nothing.
+        let _ = fs::remove_file(&link);
+        kept
+    })
+}
+
 /// A folder of migrations.
 pub struct Project {
     folder: TempDir,
@@ -125,7 +142,7 @@ impl Project {
 
     /// The same, with URLs of its own.
     pub fn migrate_at(&self, postgres: &str, mongo: &str, arguments: &[&str]) -> Migrate {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_migrate"));
+        let mut command = Command::new(program());
         for name in ["LOCKSTEP_FAILPOINT", "LOCKSTEP_LEASE_MS"] {
             command.env_remove(name);
         }
