@@ -269,6 +269,21 @@ async fn is_held_back(mongo: &str) -> bool {
     !found.is_empty()
 }
 
+/// Whether a transaction is open: then nobody gets the lock that holds writes back.
+async fn has_transaction(mongo: &str) -> bool {
+    let client = mongodb::Client::with_uri_str(mongo).await.expect("a valid URI");
+    let open = vec![
+        doc! { "$currentOp": { "allUsers": true, "idleSessions": true } },
+        doc! { "$match": {
+            "appName": { "$regex": "^lockstep/" }, "transaction": { "$exists": true },
+        } },
+    ];
+    let found = client.database("admin").aggregate(open).await;
+    let found: Vec<_> = found.expect("MongoDB answers").try_collect().await.expect("and goes on");
+    client.shutdown().immediate(true).await;
+    !found.is_empty()
+}
+
 #[test]
 #[ignore = "minutes: scripts/test --faults"]
 fn mongodb_killed_in_the_middle_of_a_statement() {
@@ -279,6 +294,12 @@ fn mongodb_killed_in_the_middle_of_a_statement() {
         let urls = pair.seeded(&format!("held_back_{failpoint}"));
         let run = project.migrate_at(&urls[0], &urls[1], &["up"]).stopping_at(failpoint).start();
         until("the run to stop", || run.is_stopped());
+        if block_on(async || has_transaction(&pair.mongo).await) {
+            // It ends here; else it would be in the way of those that come next.
+            run.signal(Signal::CONT);
+            assert_eq!(run.wait().code, Some(0));
+            continue;
+        }
         // From now on nothing is written: the next write stands in the middle.
         block_on(async || {
             let client = mongodb::Client::with_uri_str(&pair.mongo).await.expect("a valid URI");
@@ -295,6 +316,7 @@ fn mongodb_killed_in_the_middle_of_a_statement() {
         trials += 1;
     }
     eprintln!("MongoDB was killed in the middle of {trials} writes");
+    assert!(trials > 4, "{trials} trials");
 }
 
 #[test]
