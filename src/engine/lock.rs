@@ -233,7 +233,7 @@ pub enum Pairing {
 
 /// Runs `work` with our lease in both stores, and gives the leases back in
 /// reverse, whatever becomes of it. Before each try for the lease, `still`
-/// looks at the histories: when it says that nothing is left to do, no lease is
+/// looks at the histories, for as long as it likes: when it says that nothing is left to do, no lease is
 /// taken and the answer is `None`.
 ///
 /// When the lease is lost, `work` is dropped where it stands.
@@ -244,7 +244,7 @@ pub async fn with_lock<P, M, T, E>(
     stores: &mut Stores<P, M>,
     run: &Run,
     waiting: Waiting<'_>,
-    mut still: impl AsyncFnMut(&mut Stores<P, M>, &Read) -> Result<bool, E>,
+    mut still: impl AsyncFnMut(&mut Stores<P, M>, &Read, &mut dyn Notices) -> Result<bool, E>,
     work: impl AsyncFnOnce(&mut Locked<'_, P, M>, &mut dyn Notices) -> Result<T, E>,
     outcome: impl FnOnce(Result<&T, &E>) -> Outcome,
 ) -> Result<Option<T>, E>
@@ -254,7 +254,7 @@ where
     E: From<LockError>,
 {
     let Waiting { limit, notices, stop, pairing } = waiting;
-    let began = Instant::now();
+    let mut began = Instant::now();
     let mut told: Option<String> = None;
     let died = loop {
         let mut now = read(stores).await.map_err(LockError::from)?;
@@ -264,9 +264,12 @@ where
             now = read(stores).await.map_err(LockError::from)?;
             check_pair(stores, &now).map_err(LockError::from)?;
         }
-        if !still(stores, &now).await? {
+        let asked = Instant::now();
+        if !still(stores, &now, &mut *notices).await? {
             return Ok(None);
         }
+        // Whoever helps whom it waits for does not stand around meanwhile.
+        began += asked.elapsed();
         let (store, holder, left) = match take(stores, run, &now, pairing).await? {
             Taken::Ours(died) => break died,
             Taken::Held(store, holder, left) => (store, holder, left),

@@ -7,6 +7,7 @@
 pub mod backfill;
 pub mod execute;
 pub mod invariant;
+mod join;
 pub mod lock;
 pub mod program;
 pub mod repair;

@@ -154,7 +154,7 @@ where
         }
     };
     let waiting = Waiting { limit: settings.lock_wait, notices, stop: settings.stop, pairing };
-    let still = async |_: &mut Stores<P, M>, _: &Read| Ok(true);
+    let still = async |_: &mut Stores<P, M>, _: &Read, _: &mut dyn Notices| Ok(true);
     with_lock(stores, &settings.run, waiting, still, work, outcome).await?;
     Ok(())
 }
@@ -269,7 +269,7 @@ where
         stop: settings.stop,
         pairing: Pairing::Ignore,
     };
-    let still = async |_: &mut Stores<P, M>, _: &Read| Ok(true);
+    let still = async |_: &mut Stores<P, M>, _: &Read, _: &mut dyn Notices| Ok(true);
     with_lock(stores, &settings.run, waiting, still, work, outcome).await?;
     Ok(pair)
 }

@@ -10,11 +10,12 @@ use crate::core::notice::{Notice, Notices};
 use crate::core::plan::{self, Goal, Known, Plan, PlanError, Waits};
 use crate::core::server::Servers;
 use crate::engine::execute::{self, Context, ExecuteError};
+use crate::engine::join::Helper;
 use crate::engine::lock::{self, LockError, Locked, PairError, Pairing, Read, Waiting, with_lock};
 use crate::engine::{Clock, Means, Stop};
 use crate::store::{Fate, MongoStore, Outcome, PostgresStore, Run, StoreError, Stores};
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 /// What a run needs besides the stores.
@@ -33,8 +34,20 @@ pub struct Settings<'a> {
     pub lock_wait: Duration,
     /// Asked between two steps.
     pub stop: &'a Stop,
+    /// What it does while another run has the lease.
+    pub meanwhile: Meanwhile,
     /// How what `migration.toml` names is carried out.
     pub means: Means<'a>,
+}
+
+/// What a run does while another one has the lease.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum Meanwhile {
+    /// It waits.
+    #[default]
+    Wait,
+    /// It helps with that run's backfills.
+    Join,
 }
 
 /// What a run did.
@@ -231,7 +244,8 @@ where
     P: PostgresStore,
     M: MongoStore,
 {
-    let Settings { set, servers, mut run, tool_version, clock, lock_wait, stop, means } = settings;
+    let Settings { set, servers, mut run, tool_version, clock, lock_wait, stop, meanwhile, means } =
+        settings;
     let mut before = Plan::default();
     let read = match plan_now(stores, set, servers, goal).await {
         Ok((plan, _)) if plan.work.is_empty() => {
@@ -319,18 +333,23 @@ where
             reached => reached,
         }
     };
-    let still = async |stores: &mut Stores<P, M>, read: &Read| match plan_from(
-        stores,
-        set,
-        servers,
-        goal,
-        &read.histories,
-    )
-    .await
-    {
-        Ok(plan) => Ok(!plan.work.is_empty()),
-        Err(error) if is_unsettled(&error) => Ok(true),
-        Err(error) => Err(error),
+    let mut helper =
+        Helper { set, run: &run, means, stop, told: BTreeSet::new(), is_refused: false };
+    let still = async |stores: &mut Stores<P, M>, read: &Read, notices: &mut dyn Notices| {
+        let mut histories = &read.histories;
+        let now;
+        if meanwhile == Meanwhile::Join
+            && read.lease.is_some()
+            && Box::pin(helper.help(stores, histories, notices)).await?
+        {
+            now = lock::read(stores).await?;
+            histories = &now.histories;
+        }
+        match plan_from(stores, set, servers, goal, histories).await {
+            Ok(plan) => Ok(!plan.work.is_empty()),
+            Err(error) if is_unsettled(&error) => Ok(true),
+            Err(error) => Err(error),
+        }
     };
     let outcome = |result: Result<&Report, &RunError>| match result {
         Ok(_) => Outcome { word: "ok", error: None, to_version: newest_after.get() },

@@ -6,7 +6,7 @@ use crate::core::history::{Entry, Record};
 use crate::core::pace::{Limits, Reading, Steer, Steering};
 use crate::core::parse::manifest::Work;
 use crate::core::step::Timeouts;
-use crate::store::{Run, Store, StoreError};
+use crate::store::{Outcome, Run, Store, StoreError};
 
 /// One backfill, as its store is asked about it.
 #[derive(Clone, Copy, Debug)]
@@ -32,6 +32,14 @@ pub trait Backfills: Store + Sized {
     /// Another session of the same run, with the same fence: workers and probes
     /// do not wait for each other.
     async fn another(&mut self) -> Result<Self, StoreError>;
+
+    /// Begins a row in `migration_runs` for a run that helps whoever has the lease: it
+    /// has the same fence, never the lease, and its writes end when the lease goes to
+    /// another run. `false`: nobody has it, or it has just changed hands.
+    async fn enlist(&mut self, run: &Run) -> Result<bool, StoreError>;
+
+    /// Ends that row; from now on there is no fence to write with.
+    async fn discharge(&mut self, outcome: &Outcome) -> Result<(), StoreError>;
 
     /// Finds the key, and cuts what is there now into ranges: about `shards` of
     /// equal size for the whole (one or more for each partition). With `past`, the

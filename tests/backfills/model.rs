@@ -288,6 +288,14 @@ impl Backfills for Model {
         Ok(Model { world, died, run: self.run.clone(), is_lost: false })
     }
 
+    async fn enlist(&mut self, _: &Run) -> Result<bool, StoreError> {
+        unreachable!("whoever joins here has a fence already")
+    }
+
+    async fn discharge(&mut self, _: &Outcome) -> Result<(), StoreError> {
+        unreachable!("whoever joins here keeps its fence")
+    }
+
     async fn survey(
         &mut self,
         _: Job<'_>,

@@ -8,12 +8,20 @@ use lockstep::core::pace::{Limits, Reading, Steer, Steering};
 use lockstep::core::step::Timeouts;
 use lockstep::store::backfill::{Backfills, Job};
 use lockstep::store::invariant::Invariants;
-use lockstep::store::{Run, StoreError};
+use lockstep::store::{Outcome, Run, StoreError};
 
 /// No scenario has a backfill: those are exhausted in tests/backfills, against a
 /// model of their own.
 impl<T: Payload> Backfills for SimStore<T> {
     async fn another(&mut self) -> Result<Self, StoreError> {
+        unreachable!("no scenario has a backfill")
+    }
+
+    async fn enlist(&mut self, _: &Run) -> Result<bool, StoreError> {
+        unreachable!("no scenario has a backfill")
+    }
+
+    async fn discharge(&mut self, _: &Outcome) -> Result<(), StoreError> {
         unreachable!("no scenario has a backfill")
     }
 

@@ -11,7 +11,7 @@ use lockstep::core::pace;
 use lockstep::core::parse::folder::{self, Folder};
 use lockstep::core::plan::{Down, Goal, Up};
 use lockstep::core::server::{MongoServer, PostgresServer, Servers, Topology};
-use lockstep::engine::run::{self, Report, RunError, Settings};
+use lockstep::engine::run::{self, Meanwhile, Report, RunError, Settings};
 use lockstep::engine::{Clock, Means, Stop};
 use lockstep::store::Run;
 use std::path::Path;
@@ -158,6 +158,7 @@ pub async fn engine(
         clock: &Noon,
         lock_wait,
         stop: &stop,
+        meanwhile: Meanwhile::Wait,
         means: Means {
             pace: &pace,
             minute: &|| 0,

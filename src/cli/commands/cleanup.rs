@@ -1,7 +1,7 @@
 //! `migrate cleanup`.
 
 use crate::cli::args::{self, Global};
-use crate::cli::commands::up::{carry_out, finish};
+use crate::cli::commands::up::{Manner, carry_out, finish};
 use crate::cli::exit::Exit;
 use crate::cli::failure::Failure;
 use crate::cli::output::Output;
@@ -31,7 +31,10 @@ pub async fn run(global: &Global, args: &args::Cleanup, output: &Output) -> Resu
             let goal = goal(args)?;
             let stop = stop_on_signals(None)?;
             let mut project = Project::open(global, "cleanup").await?;
-            Ok((carry_out(&mut project, &goal, None, &stop, false, output).await?, Exit::Ok))
+            Ok((
+                carry_out(&mut project, &goal, None, &stop, Manner::default(), output).await?,
+                Exit::Ok,
+            ))
         }),
     )
     .await?;

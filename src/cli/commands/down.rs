@@ -2,7 +2,7 @@
 
 use crate::cli::args::{self, Global};
 use crate::cli::commands::plan;
-use crate::cli::commands::up::{carry_out, finish};
+use crate::cli::commands::up::{Manner, carry_out, finish};
 use crate::cli::exit::Exit;
 use crate::cli::failure::Failure;
 use crate::cli::output::Output;
@@ -48,7 +48,9 @@ pub async fn run(global: &Global, args: &args::Down, output: &Output) -> Result<
             }
             warn(&project, &plan, output);
             confirm(global, &plan, output)?;
-            let report = carry_out(&mut project, &goal, Some(&plan), &stop, false, output).await?;
+            let report =
+                carry_out(&mut project, &goal, Some(&plan), &stop, Manner::default(), output)
+                    .await?;
             Ok(((Some(report), None), Exit::Ok))
         }),
     )

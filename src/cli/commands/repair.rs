@@ -11,7 +11,7 @@ use crate::cli::project::{self, Project, Ways, stop_on_signals};
 use crate::core::id::{StepId, StepName, StoreName};
 use crate::core::repair::{Repair, RepairError};
 use crate::engine::repair::{self as engine, FailedRepair};
-use crate::engine::run::Settings;
+use crate::engine::run::{Meanwhile, Settings};
 use serde_json::{Value, json};
 
 /// Runs the command.
@@ -37,6 +37,7 @@ pub async fn run(global: &Global, args: &args::Repair, output: &Output) -> Resul
         clock: &SystemClock,
         lock_wait: *lock_wait,
         stop: &stop,
+        meanwhile: Meanwhile::Wait,
         means: ways.means(),
     };
     let folder = project::folder(config);

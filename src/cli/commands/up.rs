@@ -9,7 +9,7 @@ use crate::core::id::Phase;
 use crate::core::migration::OnFailure;
 use crate::core::parse::manifest::CleanupPolicy;
 use crate::core::plan::{Goal, OutOfOrder, Plan, Up, Waits};
-use crate::engine::run::{self, Report, Settings};
+use crate::engine::run::{self, Meanwhile, Report, Settings};
 use crate::report::human::{Volume, duration};
 use std::time::Instant;
 
@@ -63,7 +63,7 @@ pub async fn run(global: &Global, args: &args::Up, output: &Output) -> Result<Ex
             complete(&mut goal, &project);
             project.run.release.clone_from(&args.release);
             let report =
-                carry_out(&mut project, &goal, None, &stop, args.unthrottled, output).await?;
+                carry_out(&mut project, &goal, None, &stop, Manner::of(args), output).await?;
             let exit = if report.waiting.is_empty() { Exit::Ok } else { Exit::Pending };
             Ok(((report, project.set.len()), exit))
         }),
@@ -128,6 +128,22 @@ pub async fn finish<T>(
     })
 }
 
+/// How a goal is reached.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Manner {
+    /// Backfills go as fast as they can.
+    unthrottled: bool,
+    /// What is done while another run has the lease.
+    meanwhile: Meanwhile,
+}
+
+impl Manner {
+    fn of(args: &args::Up) -> Manner {
+        let meanwhile = if args.join { Meanwhile::Join } else { Meanwhile::Wait };
+        Manner { unthrottled: args.unthrottled, meanwhile }
+    }
+}
+
 /// Reaches a goal with the databases of a project.
 ///
 /// # Errors
@@ -137,11 +153,11 @@ pub async fn carry_out(
     goal: &Goal,
     confirmed: Option<&Plan>,
     stop: &crate::engine::Stop,
-    unthrottled: bool,
+    manner: Manner,
     output: &Output,
 ) -> Result<Report, Failure> {
     let mut notices = output.notices();
-    let ways = Ways::of(&project.config, unthrottled);
+    let ways = Ways::of(&project.config, manner.unthrottled);
     let settings = Settings {
         set: &project.set,
         servers: &project.servers,
@@ -150,6 +166,7 @@ pub async fn carry_out(
         clock: &SystemClock,
         lock_wait: project.lock_wait,
         stop,
+        meanwhile: manner.meanwhile,
         means: ways.means(),
     };
     let report = run::run(&mut project.stores, goal, confirmed, settings, &mut notices).await;

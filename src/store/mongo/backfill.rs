@@ -11,7 +11,7 @@ use super::history::{
     Tried, alone, check_fence, in_transaction_for, insert_steps, number, record_document, run,
     write,
 };
-use super::{Mongo, check_reply, failed, failed_as, pace};
+use super::{Mongo, check_reply, failed, failed_as, lease, pace};
 use crate::core::backfill::{Batch, Key, Shard, Survey};
 use crate::core::history::{Entry, Record};
 use crate::core::id::StoreName;
@@ -20,7 +20,7 @@ use crate::core::parse::manifest::{Change, Update, Work};
 use crate::core::step::Repeat;
 use crate::failpoint::{around, reach};
 use crate::store::backfill::{Backfills, Job};
-use crate::store::{Fate, Run, StoreError, lease_term};
+use crate::store::{Fate, Outcome, Run, StoreError, lease_term};
 use bson::{Bson, Document, doc};
 use futures_util::TryStreamExt;
 use mongodb::ClientSession;
@@ -53,6 +53,14 @@ const STEER: &str = "steer the backfills";
 impl Backfills for Mongo {
     async fn another(&mut self) -> Result<Mongo, StoreError> {
         Ok(self.clone())
+    }
+
+    async fn enlist(&mut self, run: &Run) -> Result<bool, StoreError> {
+        around(lease::enlist(self, run), "enlist in MongoDB").await
+    }
+
+    async fn discharge(&mut self, outcome: &Outcome) -> Result<(), StoreError> {
+        around(lease::discharge(self, outcome), "discharge in MongoDB").await
     }
 
     async fn survey(

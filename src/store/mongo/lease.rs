@@ -82,24 +82,7 @@ pub(super) async fn acquire(store: &mut Mongo, run: &Run) -> Result<Lease, Store
     let free = doc! { "$set": { "cursor.claimed": false } };
     steps.update_many(theirs, free).await.map_err(|error| failed(ACQUIRE, &error))?;
     reach("the lease whose dead are buried in MongoDB");
-    let begun = doc! {
-        "run_id": &run.id,
-        "command": &run.command,
-        "started_by": run.who(),
-        "pid": i64::from(run.pid),
-        "started_at": DateTime::now(),
-        "finished_at": null,
-        "from_version": run.from_version.map(|version| i64::try_from(version.0).unwrap_or(i64::MAX)),
-        "to_version": null,
-        "release": &run.release,
-        "fence": fence,
-        "writes": 0_i64,
-        "outcome": "running",
-        "error": null,
-        "reason": &run.reason,
-        "tool_version": env!("CARGO_PKG_VERSION"),
-    };
-    runs.update_one(doc! { "_id": &run.id }, doc! { "$set": begun })
+    runs.update_one(doc! { "_id": &run.id }, doc! { "$set": begun(run, fence) })
         .upsert(true)
         .await
         .map_err(|error| failed(ACQUIRE, &error))?;
@@ -118,6 +101,71 @@ pub(super) async fn acquire(store: &mut Mongo, run: &Run) -> Result<Lease, Store
     }
     store.fence = fence;
     Ok(Lease::Ours { fence, died })
+}
+
+/// The document of a run that begins.
+fn begun(run: &Run, fence: i64) -> Document {
+    doc! {
+        "run_id": &run.id,
+        "command": &run.command,
+        "started_by": run.who(),
+        "pid": i64::from(run.pid),
+        "started_at": DateTime::now(),
+        "finished_at": null,
+        "from_version": run.from_version.map(|version| i64::try_from(version.0).unwrap_or(i64::MAX)),
+        "to_version": null,
+        "release": &run.release,
+        "fence": fence,
+        "writes": 0_i64,
+        "outcome": "running",
+        "error": null,
+        "reason": &run.reason,
+        "tool_version": env!("CARGO_PKG_VERSION"),
+    }
+}
+
+/// Begins the document of a run that helps whoever has the lease, with the same fence.
+pub(super) async fn enlist(store: &mut Mongo, run: &Run) -> Result<bool, StoreError> {
+    const ENLIST: &str = "join the run that has the lease";
+    let Some(fence) = fence_of_holder(store, ENLIST).await? else { return Ok(false) };
+    let runs = store.database.collection::<Document>("migration_runs");
+    runs.update_one(doc! { "_id": &run.id }, doc! { "$set": begun(run, fence) })
+        .upsert(true)
+        .await
+        .map_err(|error| failed(ENLIST, &error))?;
+    reach("the helper that has not looked at the lease again in MongoDB");
+    // Whoever takes the lease from now on ends this run in its document. Whoever took
+    // it before there was one did not find it.
+    if fence_of_holder(store, ENLIST).await? == Some(fence) {
+        store.fence = fence;
+        return Ok(true);
+    }
+    let late = doc! { "$set": { "outcome": "locked", "finished_at": DateTime::now() } };
+    let ours = doc! { "_id": &run.id, "fence": fence };
+    runs.update_one(ours, late).await.map_err(|error| failed(ENLIST, &error))?;
+    Ok(false)
+}
+
+/// The fence of whoever has the lease now.
+async fn fence_of_holder(store: &Mongo, doing: &'static str) -> Result<Option<i64>, StoreError> {
+    let held =
+        doc! { "_id": 1, "holder": { "$ne": null }, "$expr": { "$gt": ["$expires_at", "$$NOW"] } };
+    let control = store.database.collection::<Document>("migration_control");
+    let control = control.find_one(held).await.map_err(|error| failed(doing, &error))?;
+    Ok(control.map(|control| integer(control.get("fence"))))
+}
+
+/// Ends the document of a run that helped, even if whoever took the lease did so
+/// already: nothing of it is at work any more.
+pub(super) async fn discharge(store: &mut Mongo, outcome: &Outcome) -> Result<(), StoreError> {
+    store.fence = 0;
+    let ours = doc! { "_id": &store.run_id, "outcome": { "$in": ["running", "died"] } };
+    let end = doc! { "$set": {
+        "outcome": outcome.word, "error": &outcome.error, "finished_at": DateTime::now(),
+    } };
+    let runs = store.database.collection::<Document>("migration_runs");
+    let ended = runs.update_one(ours, end).await;
+    ended.map(drop).map_err(|error| failed("leave the run that has the lease", &error))
 }
 
 /// The names of some runs.

@@ -8,7 +8,7 @@
 use super::history::{OWN_TIMEOUTS, number, settle_transaction, unless_undefined, write};
 use super::key::{Range, TableKey, find_table, key_of};
 use super::step::{clean, settings};
-use super::{Postgres, failed, pace, quote, survey};
+use super::{Postgres, failed, lease, pace, quote, survey};
 use crate::core::backfill::{Batch, Key, Shard, Survey};
 use crate::core::history::Entry;
 use crate::core::id::{StepId, StoreName};
@@ -17,7 +17,7 @@ use crate::core::parse::manifest::Work;
 use crate::core::step::Timeouts;
 use crate::failpoint::around;
 use crate::store::backfill::{Backfills, Job};
-use crate::store::{Fate, Run, StoreError, lease_term};
+use crate::store::{Fate, Outcome, Run, StoreError, lease_term};
 use futures_util::future::{join, join3};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -73,6 +73,14 @@ impl Backfills for Postgres {
         let mut another = Postgres::connect(self.config.clone(), &self.run_id).await?;
         another.fence = self.fence;
         Ok(another)
+    }
+
+    async fn enlist(&mut self, run: &Run) -> Result<bool, StoreError> {
+        around(lease::enlist(self, run), "enlist in Postgres").await
+    }
+
+    async fn discharge(&mut self, outcome: &Outcome) -> Result<(), StoreError> {
+        around(lease::discharge(self, outcome), "discharge in Postgres").await
     }
 
     async fn survey(

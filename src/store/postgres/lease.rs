@@ -4,7 +4,7 @@
 //! a session that waits for one holds a snapshot that `CREATE INDEX
 //! CONCURRENTLY` of the holder waits for.
 
-use super::history::OWN_TIMEOUTS;
+use super::history::{OWN_TIMEOUTS, settle_transaction};
 use super::{Postgres, failed};
 use crate::core::id::StoreName;
 use crate::failpoint::reach;
@@ -85,16 +85,6 @@ async fn try_acquire(store: &mut Postgres, run: &Run) -> Result<Lease, StoreErro
         "UPDATE {runs} SET outcome = 'died', finished_at = pg_catalog.clock_timestamp() \
          WHERE fence < $1 AND outcome = 'running'"
     );
-    let begin_run = format!(
-        "INSERT INTO {runs} (run_id, command, started_by, pid, from_version, release, outcome, tool_version, fence, reason) \
-         VALUES ($1, $2, $3, $4, $5, $6, 'running', $7, $8, $9) \
-         ON CONFLICT (run_id) DO UPDATE SET outcome = 'running', fence = excluded.fence, \
-         started_at = pg_catalog.clock_timestamp(), finished_at = NULL, error = NULL, \
-         from_version = excluded.from_version, to_version = NULL"
-    );
-    let from = run.from_version.map(|version| i64::try_from(version.0).unwrap_or(i64::MAX));
-    let pid = i32::try_from(run.pid).unwrap_or(0);
-
     let client = store.session().await?;
     let lease = async {
         client.batch_execute(&format!("BEGIN; {OWN_TIMEOUTS}")).await?;
@@ -110,22 +100,7 @@ async fn try_acquire(store: &mut Postgres, run: &Run) -> Result<Lease, StoreErro
         };
         let (fence, died): (i64, Option<String>) = (row.get(0), row.get(1));
         client.execute_typed(&end_dead, &[(&fence, Type::INT8)]).await?;
-        client
-            .execute_typed(
-                &begin_run,
-                &[
-                    (&run.id, Type::TEXT),
-                    (&run.command, Type::TEXT),
-                    (&run.who(), Type::TEXT),
-                    (&pid, Type::INT4),
-                    (&from, Type::INT8),
-                    (&run.release, Type::TEXT),
-                    (&env!("CARGO_PKG_VERSION"), Type::TEXT),
-                    (&fence, Type::INT8),
-                    (&run.reason, Type::TEXT),
-                ],
-            )
-            .await?;
+        begin_run(client, &runs, run, fence).await?;
         reach("COMMIT in Postgres");
         client.batch_execute("COMMIT").await?;
         Ok::<_, tokio_postgres::Error>(Some((fence, died)))
@@ -142,6 +117,85 @@ async fn try_acquire(store: &mut Postgres, run: &Run) -> Result<Lease, StoreErro
             Err(failed(ACQUIRE, &error))
         }
     }
+}
+
+/// Begins the row of a run, or begins it again.
+async fn begin_run(
+    client: &Client,
+    runs: &str,
+    run: &Run,
+    fence: i64,
+) -> Result<(), tokio_postgres::Error> {
+    let begin = format!(
+        "INSERT INTO {runs} (run_id, command, started_by, pid, from_version, release, outcome, tool_version, fence, reason) \
+         VALUES ($1, $2, $3, $4, $5, $6, 'running', $7, $8, $9) \
+         ON CONFLICT (run_id) DO UPDATE SET outcome = 'running', fence = excluded.fence, \
+         started_at = pg_catalog.clock_timestamp(), finished_at = NULL, error = NULL, \
+         from_version = excluded.from_version, to_version = NULL"
+    );
+    let from = run.from_version.map(|version| i64::try_from(version.0).unwrap_or(i64::MAX));
+    let pid = i32::try_from(run.pid).unwrap_or(0);
+    let params: [(&(dyn ToSql + Sync), Type); 9] = [
+        (&run.id, Type::TEXT),
+        (&run.command, Type::TEXT),
+        (&run.who(), Type::TEXT),
+        (&pid, Type::INT4),
+        (&from, Type::INT8),
+        (&run.release, Type::TEXT),
+        (&env!("CARGO_PKG_VERSION"), Type::TEXT),
+        (&fence, Type::INT8),
+        (&run.reason, Type::TEXT),
+    ];
+    client.execute_typed(&begin, &params).await.map(drop)
+}
+
+/// Begins the row of a run that helps whoever has the lease, with the same fence.
+pub(super) async fn enlist(store: &mut Postgres, run: &Run) -> Result<bool, StoreError> {
+    const ENLIST: &str = "join the run that has the lease";
+    // Whoever takes the lease writes to this row first, and then ends the runs before
+    // it. It waits for our commit and finds our run, or we see what it wrote.
+    let look = format!(
+        "SELECT fence FROM {} WHERE id = 1 AND holder IS NOT NULL \
+         AND expires_at > pg_catalog.clock_timestamp() FOR SHARE",
+        store.table("migration_control")
+    );
+    let runs = store.table("migration_runs");
+    store.session().await?;
+    store.open = true;
+    let begin = format!("BEGIN ISOLATION LEVEL READ COMMITTED; {OWN_TIMEOUTS}");
+    let begun = async {
+        store.client.batch_execute(&begin).await?;
+        let held = store.client.query_typed(&look, &[]).await?;
+        let Some(fence) = held.first().map(|row| row.get(0)) else { return Ok(None) };
+        begin_run(&store.client, &runs, run, fence).await?;
+        Ok::<_, tokio_postgres::Error>(Some(fence))
+    }
+    .await
+    .map_err(|error| failed(ENLIST, &error));
+    let (fence, end) = match begun {
+        Ok(fence) => (fence, Ok(())),
+        Err(error) => (None, Err(error)),
+    };
+    settle_transaction(store, end, ENLIST).await?;
+    store.fence = fence.unwrap_or(0);
+    Ok(fence.is_some())
+}
+
+/// Ends the row of a run that helped, even if whoever took the lease did so already:
+/// nothing of it is at work any more.
+pub(super) async fn discharge(store: &mut Postgres, outcome: &Outcome) -> Result<(), StoreError> {
+    store.fence = 0;
+    let end = format!(
+        "UPDATE {} SET outcome = $2, error = $3, finished_at = pg_catalog.clock_timestamp() \
+         WHERE run_id = $1 AND outcome IN ('running', 'died')",
+        store.table("migration_runs")
+    );
+    let run_id = store.run_id.clone();
+    let client = store.session().await?;
+    let params: [(&(dyn ToSql + Sync), Type); 3] =
+        [(&run_id, Type::TEXT), (&outcome.word, Type::TEXT), (&outcome.error, Type::TEXT)];
+    let ended = client.execute_typed(&end, &params).await;
+    ended.map(drop).map_err(|error| failed("leave the run that has the lease", &error))
 }
 
 /// Who has it.

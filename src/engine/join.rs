@@ -1,0 +1,152 @@
+//! Joining: helps with the backfills of a run that is at work, instead of only
+//! waiting until it is done.
+//!
+//! Whoever joins never has the lease. It has a row of its own in `migration_runs`
+//! with the fence of whoever leads, and writes nothing but batches of shards that
+//! it took: when the lease goes to another run, both end together.
+
+use crate::core::history::{Event, Histories, Record};
+use crate::core::id::{Direction, StepId, StepName, StoreName};
+use crate::core::migration::MigrationSet;
+use crate::core::notice::{Notice, Notices};
+use crate::core::step::Body;
+use crate::engine::backfill::{self, BackfillError, Settings, Task};
+use crate::engine::lock::LockError;
+use crate::engine::run::RunError;
+use crate::engine::{Means, Stop};
+use crate::store::backfill::{Backfills, Job};
+use crate::store::{Fate, MongoStore, Outcome, PostgresStore, Run, StoreError, Stores};
+use std::collections::BTreeSet;
+
+/// A run that helps while another one has the lease.
+pub(super) struct Helper<'a> {
+    /// The files: what is done is what they say.
+    pub set: &'a MigrationSet,
+    /// Who helps.
+    pub run: &'a Run,
+    /// How it is done.
+    pub means: Means<'a>,
+    /// Asked between two batches.
+    pub stop: &'a Stop,
+    /// What it has said that it helps with.
+    pub told: BTreeSet<StepId>,
+    /// A store said no to it: whoever leads will hear the same, and say so.
+    pub is_refused: bool,
+}
+
+impl Helper<'_> {
+    /// Helps with each backfill that is in progress, until nothing of it is left to
+    /// take. `false`: there was none.
+    ///
+    /// # Errors
+    /// A store that cannot be read, or somebody asked us to stop.
+    pub async fn help<P, M>(
+        &mut self,
+        stores: &mut Stores<P, M>,
+        histories: &Histories,
+        notices: &mut dyn Notices,
+    ) -> Result<bool, RunError>
+    where
+        P: PostgresStore,
+        M: MongoStore,
+    {
+        let mut helped = false;
+        let set = self.set;
+        for version in histories.versions() {
+            let Some(migration) = set.get(version) else { continue };
+            for (store, name, state) in histories.steps_of(version) {
+                if self.is_refused || !is_up(name) || state.events.last() != Some(&Event::Progress)
+                {
+                    continue;
+                }
+                // Another release may know the same name for something else.
+                let step = migration.steps.iter().find(|step| {
+                    step.name == *name && step.store() == store && step.checksum == state.checksum
+                });
+                let Some(Body::Backfill(backfill)) = step.map(|step| &step.body) else { continue };
+                let record = Record {
+                    step: StepId { version, name: name.clone() },
+                    attempt: state.attempt,
+                    event: Event::Progress,
+                    rank: state.rank,
+                    checksum: state.checksum,
+                    migration_checksum: state.migration_checksum,
+                };
+                let timeouts = backfill.timeouts;
+                let job = Job { work: &backfill.work, record: &record, timeouts };
+                let task = Task { job, backfill, entries: &[] };
+                helped |= match (store, stores.postgres.as_mut(), stores.mongo.as_mut()) {
+                    (StoreName::Postgres, Some(postgres), mongo) => {
+                        self.join(postgres, mongo, task, notices).await?
+                    }
+                    (StoreName::Mongo, postgres, Some(mongo)) => {
+                        self.join(mongo, postgres, task, notices).await?
+                    }
+                    _ => false,
+                };
+            }
+        }
+        Ok(helped)
+    }
+
+    async fn join<S: Backfills, O: Backfills>(
+        &mut self,
+        store: &mut S,
+        other: Option<&mut O>,
+        task: Task<'_>,
+        notices: &mut dyn Notices,
+    ) -> Result<bool, RunError> {
+        // When the last shard is done, it is for whoever leads to sweep.
+        if store.shards(task.job).await?.iter().all(|shard| shard.done) {
+            return Ok(false);
+        }
+        let done = match store.enlist(self.run).await {
+            Ok(false) => return Ok(false),
+            Ok(true) => {
+                let step = &task.job.record.step;
+                if self.told.insert(step.clone()) {
+                    let name = &step.name;
+                    notices.notice(Notice::Remark(format!(
+                        "{} {name}: helping with this backfill, which another run leads",
+                        step.version
+                    )));
+                }
+                let Means { pace, minute, .. } = self.means;
+                let settings = Settings { pace, minute, stop: self.stop };
+                backfill::join(store, other, task, settings, notices).await.map(drop)
+            }
+            Err(error) => Err(error.into()),
+        };
+        discharge(store, &done).await;
+        match done {
+            Ok(()) => Ok(true),
+            Err(BackfillError::Stopped(reason)) => Err(LockError::Stopped(reason).into()),
+            Err(BackfillError::Store(error)) => {
+                self.is_refused = matches!(error.fate, Fate::Refused | Fate::Corrupt);
+                let text = format!("cannot help with this backfill any more: {error}");
+                notices.notice(Notice::Remark(text));
+                Ok(true)
+            }
+        }
+    }
+}
+
+fn is_up(name: &StepName) -> bool {
+    matches!(name, StepName::Named { direction: Direction::Up, .. })
+}
+
+/// Ends our row. Whoever took the lease meanwhile may have ended our session, so it is
+/// tried twice; if it cannot be done, whoever takes the lease next does it.
+async fn discharge<S: Backfills>(store: &mut S, done: &Result<(), BackfillError>) {
+    let outcome = match done {
+        Ok(()) => Outcome { word: "ok", error: None, to_version: None },
+        Err(error @ BackfillError::Stopped(_)) => {
+            Outcome { word: "stopped", error: Some(error.to_string()), to_version: None }
+        }
+        Err(error) => Outcome { word: "failed", error: Some(error.to_string()), to_version: None },
+    };
+    let is_done: Result<(), StoreError> = store.discharge(&outcome).await;
+    if is_done.is_err() {
+        let _ = store.discharge(&outcome).await;
+    }
+}
