@@ -8,16 +8,19 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod backfills;
 mod blocker;
 mod disk;
 mod dump;
 mod foreign;
+mod joined;
 mod killed;
 mod leases;
 mod members;
 mod network;
 mod others;
 mod project;
+mod rows;
 mod servers;
 mod sets;
 mod signals;

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use bson::{Document, doc};
 
+use crate::project::sql;
 use crate::support::{Database, block_on, chain};
 
 /// The session of a run that was killed is gone within this; the lease of one that
@@ -53,4 +54,24 @@ async fn mongo(uri: &str) {
     let control = database.collection::<Document>("migration_control");
     control.update_many(held, past).await.expect("MongoDB takes writes");
     client.shutdown().immediate(true).await;
+}
+
+/// Lets 60 s pass for whoever has claimed a shard: those of the dead become anybody's,
+/// and the living say with their next batch that they are there.
+pub fn shards_fall_silent(database: &Database) {
+    block_on(async || {
+        sql(
+            &database.postgres_url,
+            "UPDATE public.migration_steps SET recorded_at = recorded_at - interval '60 seconds' \
+             WHERE event = 'progress'",
+        )
+        .await;
+        let client = mongodb::Client::with_uri_str(&database.mongo_uri).await.expect("a valid URI");
+        let here = client.default_database().expect("a URI with a database");
+        let past =
+            vec![doc! { "$set": { "recorded_at": { "$subtract": ["$recorded_at", 60_000] } } }];
+        let steps = here.collection::<Document>("migration_steps");
+        steps.update_many(doc! { "event": "progress" }, past).await.expect("MongoDB takes writes");
+        client.shutdown().immediate(true).await;
+    });
 }
