@@ -94,6 +94,37 @@ pub fn dump_at(postgres_url: &str, mongo_uri: &str) -> Dump {
     })
 }
 
+/// Leases and runs that nobody gave back or ended, where the data is too much to dump.
+pub fn left(database: &Database) -> String {
+    block_on(async || {
+        let mut left = String::new();
+        let (client, connection) =
+            tokio_postgres::connect(&database.postgres_url, tokio_postgres::NoTls)
+                .await
+                .expect("Postgres answers");
+        let connection = tokio::spawn(connection);
+        for question in LEFT {
+            lines(&client, question, &mut left).await;
+        }
+        drop(client);
+        let _ = connection.await;
+        let client = mongodb::Client::with_uri_str(&database.mongo_uri).await.expect("a valid URI");
+        let here = client.default_database().expect("a URI with a database");
+        for (collection, filter) in [
+            ("migration_control", doc! { "holder": { "$ne": null } }),
+            ("migration_runs", doc! { "outcome": "running" }),
+        ] {
+            let found = here.collection::<Document>(collection).find(filter).await;
+            let found: Vec<Document> = found.unwrap().try_collect().await.unwrap();
+            for document in found {
+                writeln!(left, "{document}").unwrap();
+            }
+        }
+        client.shutdown().immediate(true).await;
+        left
+    })
+}
+
 async fn postgres(dump: &mut Dump, url: &str) {
     let (client, connection) =
         tokio_postgres::connect(url, tokio_postgres::NoTls).await.expect("Postgres answers");

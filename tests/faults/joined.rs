@@ -1,6 +1,6 @@
 //! Two processes at one backfill, one of which is killed.
 
-use crate::dump::dump;
+use crate::dump::left;
 use crate::project::Project;
 use crate::rows::{claimants, counted, each_was_rewritten_once, rewritten};
 use crate::time::{leases_run_out, shards_fall_silent};
@@ -73,7 +73,7 @@ fn two_at_once(backfill: &str, killed: Killed) {
     if killed == Killed::Leader {
         assert!(ended.text.contains("applied 1 migration"), "{}", ended.text);
     }
-    let mut left = dump(&database).left;
+    let mut left = left(&database);
     if killed == Killed::Joiner {
         // Its run is ended by whoever takes the lease next.
         left = left.lines().filter(|line| !line.contains("run")).collect();
