@@ -2,6 +2,7 @@
 //! lines, progress bars, JSON or metrics; the engine itself never prints.
 
 use crate::core::id::{Direction, StepName, StoreName, Version};
+use crate::core::pace::Unwatched;
 use std::time::Duration;
 
 /// One thing that happened.
@@ -147,9 +148,9 @@ pub struct BackfillProgress {
     pub batch: u64,
     /// Whether it goes, and how.
     pub state: BackfillState,
-    /// Probes that may not be read, each with why: in the first one after they
-    /// were asked, and in no other.
-    pub off: Vec<String>,
+    /// Probes that tell nothing: in the first one after they were asked, and in no
+    /// other.
+    pub unwatched: Vec<Unwatched>,
 }
 
 impl BackfillProgress {

@@ -7,7 +7,7 @@
 mod throttle;
 mod window;
 
-pub use throttle::{After, Pace, Ran, SPEED, Settings, Throttle};
+pub use throttle::{After, Pace, Ran, SPEED, Settings, Throttle, Unwatched};
 pub use window::{Window, minute};
 
 use std::time::Duration;
@@ -80,7 +80,10 @@ pub enum AtLimit {
 /// How near a value is to its limit.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Level {
-    /// It may not be read, or does not exist here: why.
+    /// There is nothing here that it could be about, or nobody wants to know: why.
+    /// That is as good as can be.
+    Nothing(String),
+    /// It may not be read, or there was no answer: why.
     Off(String),
     /// The value over its limit, and the sentence for people: `a standby is 7.2 s
     /// behind (limit 5 s)`.

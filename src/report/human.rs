@@ -3,6 +3,7 @@
 
 use crate::core::id::{Direction, StoreName};
 use crate::core::notice::{BackfillProgress, BackfillState, Notice};
+use crate::core::pace::Unwatched;
 use console::Style;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::io::Write as _;
@@ -163,8 +164,10 @@ impl Human {
 
     /// A bar where something may move, else a line now and then.
     fn backfill(&mut self, progress: &BackfillProgress) {
-        for off in &progress.off {
-            self.line(Volume::Normal, &self.look.dim(&format!("  not watched: {off}")));
+        for Unwatched { says, is_lack } in &progress.unwatched {
+            // That there is no standby is no news to most.
+            let least = if *is_lack { Volume::Normal } else { Volume::Verbose };
+            self.line(least, &self.look.dim(&format!("  not watched: {says}")));
         }
         if !self.spinner.is_hidden() {
             if self.told.is_none() {
@@ -339,7 +342,7 @@ mod tests {
             left: Some(Duration::from_secs(111)),
             batch: 2_400,
             state: BackfillState::Running,
-            off: Vec::new(),
+            unwatched: Vec::new(),
         };
         let mut text = backfill_line(&progress);
         progress.state = BackfillState::Slow("a standby is 4.1 s behind (limit 5 s)".to_owned());

@@ -104,8 +104,9 @@ fn backfill(progress: &BackfillProgress) -> Value {
         "state": state,
         "reason": reason,
     });
-    if !progress.off.is_empty() {
-        fields["probes_off"] = json!(progress.off);
+    if !progress.unwatched.is_empty() {
+        let says = progress.unwatched.iter().map(|probe| &probe.says);
+        fields["probes_off"] = says.cloned().collect();
     }
     fields
 }

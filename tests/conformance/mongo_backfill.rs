@@ -9,7 +9,7 @@ use bson::{Binary, Bson, DateTime, Document, Timestamp, doc};
 use lockstep::core::backfill::Shard;
 use lockstep::core::history::{Event, Record};
 use lockstep::core::id::Version;
-use lockstep::core::pace::{Level, Limits, Steer, Steering};
+use lockstep::core::pace::{Level, Limits, Reading, Steer, Steering};
 use lockstep::core::parse::manifest::{By, Change, Update, Work};
 use lockstep::core::step::Timeouts;
 use lockstep::store::backfill::{Backfills, Job, is_passing};
@@ -553,7 +553,7 @@ async fn every_probe_of_a_replica_set_says_something() {
         let names: Vec<&str> = readings.iter().map(|reading| reading.probe).collect();
         assert_eq!(names, ["flow control", "majority commit lag", "tickets in use", "dirty cache"]);
         readings.iter().all(|reading| match &reading.level {
-            Level::Off(why) => panic!("{}: {why}", reading.probe),
+            Level::Nothing(why) | Level::Off(why) => panic!("{}: {why}", reading.probe),
             Level::At { ratio, says } => !says.is_empty() && (0.0..1.0).contains(ratio),
         })
     })
@@ -591,8 +591,8 @@ async fn a_standalone_server_takes_only_what_may_be_done_twice() {
     assert_eq!(collection.count_documents(doc! { "n": 1 }).await.unwrap(), 20);
 
     let readings = store.probe(&LIMITS).await;
-    let off = readings.iter().filter(|reading| matches!(reading.level, Level::Off(_))).count();
-    assert_eq!(off, 2, "no member to lag behind: {readings:?}");
+    let none = |reading: &&Reading| matches!(reading.level, Level::Nothing(_));
+    assert_eq!(readings.iter().filter(none).count(), 2, "no member to lag behind: {readings:?}");
 
     // Nothing of a run that lost its lease gets in.
     let next = vec![Shard { index: 3, done: false, after: None, ..shards[0].clone() }];

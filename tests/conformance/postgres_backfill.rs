@@ -847,7 +847,8 @@ async fn sessions_that_wait_for_us_are_seen() {
             ("active backends", AtLimit::Slower),
         ]
     );
-    assert_eq!(*level(&readings, "replication lag"), Level::Off("there is no standby".to_owned()));
+    let none = Level::Nothing("there is no standby".to_owned());
+    assert_eq!(*level(&readings, "replication lag"), none);
     assert!(matches!(level(&readings, "active backends"), Level::At { .. }));
     assert!(matches!(
         level(&readings, "sessions that wait for us"),
@@ -893,10 +894,12 @@ async fn what_a_role_may_not_see_is_off_and_says_which_grant_helps() {
     let readings = store.probe(&LIMITS).await;
     let Level::Off(why) = level(&readings, "active backends") else { panic!("{readings:?}") };
     assert!(why.contains(&format!("GRANT pg_monitor TO \"{role}\"")), "{why}");
+    // That there is none everybody may see.
+    assert!(matches!(level(&readings, "replication lag"), Level::Nothing(_)), "{readings:?}");
     assert!(matches!(level(&readings, "sessions that wait for us"), Level::At { .. }));
     let unwatched = Limits { active_backends: None, ..LIMITS };
     let readings = store.probe(&unwatched).await;
-    let Level::Off(why) = level(&readings, "active backends") else { panic!("{readings:?}") };
+    let Level::Nothing(why) = level(&readings, "active backends") else { panic!("{readings:?}") };
     assert!(why.contains("max_active_backends"), "{why}");
     drop(store);
     world.run(&format!("DROP OWNED BY {role}")).await;
@@ -914,12 +917,12 @@ async fn what_a_role_may_not_see_is_off_and_says_which_grant_helps() {
 async fn slots_that_keep_wal_are_seen_where_it_is_limited() {
     const PROBE: &str = "WAL kept for slots";
     let (world, mut store) = hundred().await;
-    let none = Level::Off("there are no replication slots".to_owned());
+    let none = Level::Nothing("there are no replication slots".to_owned());
     assert_eq!(*level(&store.probe(&LIMITS).await, PROBE), none);
     let slot = &world.database.name;
     world.run(&format!("SELECT pg_create_physical_replication_slot('{slot}', true)")).await;
     let readings = store.probe(&LIMITS).await;
-    let Level::Off(why) = level(&readings, PROBE) else { panic!("{readings:?}") };
+    let Level::Nothing(why) = level(&readings, PROBE) else { panic!("{readings:?}") };
     assert!(why.contains("`max_slot_wal_keep_size` is not set"), "{why}");
     world.run("ALTER SYSTEM SET max_slot_wal_keep_size = '1GB'").await;
     world.run("SELECT pg_reload_conf()").await;

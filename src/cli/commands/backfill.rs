@@ -270,7 +270,7 @@ fn shard_object(shard: &Shard) -> Value {
 fn probe_object((store, reading): &(StoreName, Reading)) -> Value {
     let (ratio, says, off) = match &reading.level {
         Level::At { ratio, says } => (Some(ratio), Some(says), None),
-        Level::Off(why) => (None, None, Some(why)),
+        Level::Nothing(why) | Level::Off(why) => (None, None, Some(why)),
     };
     json!({
         "store": store.word(), "probe": reading.probe, "ratio": ratio, "says": says, "off": off,
@@ -314,7 +314,7 @@ fn lines(
         lines.push("no backfill was begun that is not done".to_owned());
     }
     for (store, reading) in probes {
-        if let Level::Off(why) = &reading.level {
+        if let Level::Nothing(why) | Level::Off(why) = &reading.level {
             let text = format!("not watched: {} {}: {why}", store.title(), reading.probe);
             lines.push(look.dim(&text));
         }

@@ -182,6 +182,15 @@ pub struct Throttle {
     spent_until: Duration,
 }
 
+/// A probe that tells nothing.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Unwatched {
+    /// Its store and its name, and why.
+    pub says: String,
+    /// It could be read if we had the right, or the server an answer.
+    pub is_lack: bool,
+}
+
 /// What is known of one probe.
 #[derive(Clone, Debug)]
 struct Probe {
@@ -192,8 +201,17 @@ struct Probe {
     heard: Option<Duration>,
     /// Why it is not read now.
     off: Option<String>,
+    /// Why there is nothing to read.
+    nothing: Option<String>,
     /// It reached its limit, and is not at 80 % yet.
     stops: bool,
+}
+
+impl Probe {
+    /// One of which nothing is known.
+    fn of(at_limit: AtLimit) -> Probe {
+        Probe { at_limit, last: None, heard: None, off: None, nothing: None, stops: false }
+    }
 }
 
 impl Throttle {
@@ -226,14 +244,13 @@ impl Throttle {
     pub fn read(&mut self, now: Duration, store: StoreName, readings: &[Reading]) {
         for reading in readings {
             let Reading { probe, at_limit, level } = reading;
-            let probe = self.probes.entry((store, probe)).or_insert_with(|| Probe {
-                at_limit: *at_limit,
-                last: None,
-                heard: None,
-                off: None,
-                stops: false,
-            });
+            let probe = self.probes.entry((store, probe)).or_insert_with(|| Probe::of(*at_limit));
+            probe.nothing = None;
             match level {
+                // A standby that was taken away is no silence.
+                Level::Nothing(why) => {
+                    *probe = Probe { nothing: Some(why.clone()), ..Probe::of(*at_limit) };
+                }
                 Level::At { ratio, says } => {
                     probe.stops = match at_limit {
                         AtLimit::Stop if *ratio >= 1.0 => true,
@@ -286,12 +303,14 @@ impl Throttle {
         self.steering = steering;
     }
 
-    /// Probes that are off, each with why.
-    pub fn off(&self) -> Vec<String> {
-        let off = self.probes.iter().filter_map(|((store, name), probe)| {
-            Some(format!("{} {name}: {}", store.title(), probe.off.as_ref()?))
+    /// Probes that tell nothing.
+    pub fn unwatched(&self) -> Vec<Unwatched> {
+        let unwatched = self.probes.iter().filter_map(|((store, name), probe)| {
+            let why = probe.off.as_ref().or(probe.nothing.as_ref())?;
+            let says = format!("{} {name}: {why}", store.title());
+            Some(Unwatched { says, is_lack: probe.off.is_some() })
         });
-        off.collect()
+        unwatched.collect()
     }
 
     /// Decides. `minute` is that of the day, where the window is.
@@ -471,7 +490,7 @@ mod tests {
     /// ran 50ms                  a batch, as large as it was asked to be
     /// ran 50ms of 10            it passed 10 keys; `empty`: nothing was rewritten
     /// passing                   it did not happen
-    /// lag 1.2 | load 0.5 | lag off
+    /// lag 1.2 | load 0.5 | lag off | lag nothing
     /// pause why | resume | speed 0.5
     /// at 12:30                  the minute of the day
     /// after 15s                 time goes by
@@ -521,6 +540,7 @@ mod tests {
                     };
                     let level = match *value {
                         "off" => Level::Off("may not be read".to_owned()),
+                        "nothing" => Level::Nothing("there is no standby".to_owned()),
                         value => {
                             let ratio = value.parse().expect("a number");
                             Level::At { ratio, says: format!("{probe} at {ratio}") }
@@ -771,6 +791,21 @@ mod tests {
             lag off            1000
             load off           1000
         "#]],
+        );
+    }
+
+    #[test]
+    fn what_is_not_there_is_neither_silent_nor_behind() {
+        check(
+            "lag nothing\n after 1m\n ran 100ms\n lag 1.2\n after 1s\n lag nothing\n after 1m\n ran 100ms",
+            &expect![[r#"
+                begin              1000
+                lag nothing        1000
+                ran 100ms          1000
+                lag 1.2            1000, stopped: Postgres: replication lag at 1.2, slow: replication lag at 1.2
+                lag nothing        1000, slow: replication lag at 1.2
+                ran 100ms          1000, wait 100ms, slow: replication lag at 1.2
+            "#]],
         );
     }
 

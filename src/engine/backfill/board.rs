@@ -32,14 +32,14 @@ pub(super) struct Board<'a> {
     shards: RefCell<BTreeMap<u32, Shard>>,
     held: RefCell<BTreeSet<u32>>,
     halted: Cell<bool>,
-    off: Cell<Off>,
+    unwatched: Cell<Unwatched>,
     rate: RefCell<Rate>,
     notices: RefCell<&'a mut dyn Notices>,
 }
 
-/// Whether it was told which probes are off.
+/// Whether it was told which probes tell nothing.
 #[derive(Clone, Copy, Eq, PartialEq)]
-enum Off {
+enum Unwatched {
     Unknown,
     Known,
     Told,
@@ -59,7 +59,7 @@ impl<'a> Board<'a> {
             shards: RefCell::default(),
             held: RefCell::default(),
             halted: Cell::new(false),
-            off: Cell::new(Off::Unknown),
+            unwatched: Cell::new(Unwatched::Unknown),
             rate: RefCell::default(),
             notices: RefCell::new(notices),
         }
@@ -81,8 +81,8 @@ impl<'a> Board<'a> {
 
     pub fn read(&self, store: StoreName, readings: &[Reading]) {
         self.throttle.borrow_mut().read(self.now(), store, readings);
-        if self.off.get() == Off::Unknown {
-            self.off.set(Off::Known);
+        if self.unwatched.get() == Unwatched::Unknown {
+            self.unwatched.set(Unwatched::Known);
         }
     }
 
@@ -189,12 +189,12 @@ impl<'a> Board<'a> {
             (BackfillState::Stopped(_), _) | (_, 0) => None,
             (_, rate) => Some(Duration::from_secs(estimate.saturating_sub(passed) / rate)),
         };
-        let off = match self.off.get() {
-            Off::Known => {
-                self.off.set(Off::Told);
-                self.throttle.borrow().off()
+        let unwatched = match self.unwatched.get() {
+            Unwatched::Known => {
+                self.unwatched.set(Unwatched::Told);
+                self.throttle.borrow().unwatched()
             }
-            Off::Unknown | Off::Told => Vec::new(),
+            Unwatched::Unknown | Unwatched::Told => Vec::new(),
         };
         self.say(Notice::BackfillProgress(Box::new(BackfillProgress {
             version: self.job.record.step.version,
@@ -208,7 +208,7 @@ impl<'a> Board<'a> {
             left,
             batch: pace.batch,
             state,
-            off,
+            unwatched,
         })));
     }
 }

@@ -31,13 +31,13 @@ pub(super) async fn probe(store: &Mongo, limits: &Limits) -> Vec<Reading> {
     };
     let (status, lag) = futures_util::future::join(status, lag(store, limits)).await;
     let of = |read: fn(&Document) -> Option<Level>, nothing: &str| match &status {
-        Ok(status) => read(status).unwrap_or_else(|| Level::Off(nothing.to_owned())),
+        Ok(status) => read(status).unwrap_or_else(|| Level::Nothing(nothing.to_owned())),
         Err(why) => Level::Off(why.clone()),
     };
     let alone = "a standalone server has no other members".to_owned();
     let replicated = store.topology == Topology::ReplicaSet;
     let flow = match store.topology {
-        Topology::Standalone => Level::Off(alone),
+        Topology::Standalone => Level::Nothing(alone),
         Topology::ReplicaSet | Topology::Sharded => {
             of(flow_control, "the server does not tell: behind mongos its shards know")
         }
@@ -81,10 +81,10 @@ fn flow_control(status: &Document) -> Option<Level> {
 async fn lag(store: &Mongo, limits: &Limits) -> Level {
     match store.topology {
         Topology::Standalone => {
-            return Level::Off("a standalone server has no other members".to_owned());
+            return Level::Nothing("a standalone server has no other members".to_owned());
         }
         Topology::Sharded => {
-            return Level::Off("mongos does not tell: its shards know".to_owned());
+            return Level::Nothing("mongos does not tell: its shards know".to_owned());
         }
         Topology::ReplicaSet => {}
     }

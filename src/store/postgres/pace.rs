@@ -67,7 +67,7 @@ async fn look(store: &mut Postgres, limits: &Limits) -> Result<[Level; 4], Store
     // Other sessions' numbers are null for who may not see them. What a logical slot
     // sends is no standby: how far behind that is, its slot tells.
     let standbys = "SELECT coalesce(nullif(r.application_name, ''), 'a standby'), \
-         r.state IS NULL, extract(epoch FROM r.replay_lag)::float8, \
+         r.pid IS NOT NULL AND r.state IS NULL, extract(epoch FROM r.replay_lag)::float8, \
          (r.replay_lsn - '0/0'::pg_lsn)::float8, (l.lsn - '0/0'::pg_lsn)::float8 \
          FROM (SELECT pg_catalog.pg_current_wal_lsn() AS lsn) AS l \
          LEFT JOIN (pg_catalog.pg_stat_replication AS r \
@@ -126,7 +126,7 @@ async fn look(store: &mut Postgres, limits: &Limits) -> Result<[Level; 4], Store
         waiting.map_or_else(off, |rows| waits(&rows)),
         slots.map_or_else(off, |rows| kept(&rows)),
         match limits.active_backends {
-            None => Level::Off("`max_active_backends` is not set".to_owned()),
+            None => Level::Nothing("`max_active_backends` is not set".to_owned()),
             Some(limit) => active.map_or_else(off, |rows| busy(&rows, blind, limit)),
         },
     ])
@@ -164,7 +164,7 @@ fn lag(
         }
     }
     match worst {
-        None => Level::Off("there is no standby".to_owned()),
+        None => Level::Nothing("there is no standby".to_owned()),
         Some((behind, name)) => {
             let limit = limits.replication_lag;
             let says = format!("{name} is {} behind (limit {})", seconds(behind), seconds(limit));
@@ -187,12 +187,12 @@ fn waits(rows: &[Row]) -> Level {
 
 fn kept(rows: &[Row]) -> Level {
     let Some(row) = rows.first() else {
-        return Level::Off("there are no replication slots".to_owned());
+        return Level::Nothing("there are no replication slots".to_owned());
     };
     let (name, kept, most): (String, f64, f64) = (row.get(0), row.get(1), row.get(2));
     if most < 0.0 {
         let why = "`max_slot_wal_keep_size` is not set: slots keep WAL without limit";
-        return Level::Off(why.to_owned());
+        return Level::Nothing(why.to_owned());
     }
     let share = over(kept, most);
     let says = format!(
