@@ -110,16 +110,21 @@ async fn lag(store: &Mongo, limits: &Limits) -> Level {
     }
 }
 
-/// How far what the majority has is behind what the primary has.
+/// How far what the majority has is behind what the primary has, by the primary's
+/// clock: between two writes that nobody else gets, both stand still.
 async fn behind(store: &Mongo) -> Result<Duration, String> {
     let hello = store.database.run_command(doc! { "hello": 1 }).await;
     let hello = hello.map_err(|error| off("hello", &error))?;
-    let written = || {
+    let behind = || {
         let last = hello.get_document("lastWrite").ok()?;
-        let at = |field| last.get_datetime(field).ok().map(|at| at.timestamp_millis());
-        Some(at("lastWriteDate")? - at("majorityWriteDate")?)
+        let optime = |field| last.get_document(field).ok()?.get_timestamp("ts").ok();
+        if optime("majorityOpTime")? >= optime("opTime")? {
+            return Some(0);
+        }
+        let now = hello.get_datetime("localTime").ok()?.timestamp_millis();
+        Some(now - last.get_datetime("majorityWriteDate").ok()?.timestamp_millis())
     };
-    let behind = written().ok_or("hello does not tell what the majority has")?;
+    let behind = behind().ok_or("hello does not tell what the majority has")?;
     Ok(Duration::from_millis(u64::try_from(behind).unwrap_or(0)))
 }
 
