@@ -8,6 +8,9 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+#[path = "../support/members.rs"]
+mod members;
+
 mod backfills;
 mod blocker;
 mod disk;
@@ -16,7 +19,6 @@ mod foreign;
 mod joined;
 mod killed;
 mod leases;
-mod members;
 mod network;
 mod others;
 mod phased;

@@ -1,4 +1,6 @@
-//! MongoDB servers of our own: a set of three, or a server alone.
+//! MongoDB servers of our own: a set of three or two, or a server alone.
+
+#![allow(dead_code, reason = "each test binary uses what it needs")]
 
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
@@ -31,13 +33,26 @@ impl Members {
 
     /// A replica set of three that has a primary.
     pub fn three() -> Members {
-        let set = Members::start(3, true);
-        let host = |at: usize| format!("127.0.0.1:{}", set.all[at].port);
-        let members: Vec<Document> = (0..3_i32)
-            .map(|id| doc! { "_id": id, "host": host(usize::try_from(id).expect("0, 1 or 2")) })
+        Members::set_of(3, |_| 1)
+    }
+
+    /// A replica set of two, of which the first is the primary for good. Only both
+    /// together are a majority.
+    pub fn two() -> Members {
+        Members::set_of(2, |at| i32::from(at == 0))
+    }
+
+    fn set_of(count: usize, priority: fn(usize) -> i32) -> Members {
+        let set = Members::start(count, true);
+        let members = set.all.iter().zip(0_i32..).enumerate();
+        let members: Vec<Document> = members
+            .map(|(at, (member, id))| {
+                let host = format!("127.0.0.1:{}", member.port);
+                doc! { "_id": id, "host": host, "priority": priority(at) }
+            })
             .collect();
         let config = doc! {
-            "_id": "three", "members": members,
+            "_id": "members", "members": members,
             "settings": { "electionTimeoutMillis": 1000, "heartbeatIntervalMillis": 200 },
         };
         ask(set.all[0].port, doc! { "replSetInitiate": config }).expect("a set is made");
@@ -77,7 +92,7 @@ impl Members {
             .stdin(Stdio::null())
             .stdout(Stdio::null());
         if self.set {
-            command.args(["--replSet", "three"]);
+            command.args(["--replSet", "members"]);
         }
         member.process = Some(command.spawn().expect("mongod starts"));
         until("a mongod to answer", || ask(member.port, doc! { "ping": 1 }).is_some());
@@ -114,11 +129,16 @@ impl Members {
         until("another primary", || self.primary().is_some_and(|new| new != old));
     }
 
+    /// What a member answers to a command of its administrator.
+    pub fn ask(&self, at: usize, command: Document) -> Option<Document> {
+        ask(self.all[at].port, command)
+    }
+
     /// Where a database is.
     pub fn uri(&self, database: &str) -> String {
         let hosts: Vec<String> =
             self.all.iter().map(|member| format!("127.0.0.1:{}", member.port)).collect();
-        let set = if self.set { "?replicaSet=three" } else { "" };
+        let set = if self.set { "?replicaSet=members" } else { "" };
         format!("mongodb://{}/{database}{set}", hosts.join(","))
     }
 }
