@@ -177,6 +177,8 @@ pub struct Throttle {
     looked: Option<Duration>,
     /// Why it is not 1.
     why: Option<String>,
+    /// A probe had stopped us when they were last asked.
+    stood: bool,
     steering: Steering,
     /// Until then the rate is used up.
     spent_until: Duration,
@@ -230,6 +232,7 @@ impl Throttle {
             changed: None,
             looked: None,
             why: None,
+            stood: false,
             steering: Steering::default(),
             spent_until: Duration::ZERO,
         }
@@ -272,6 +275,12 @@ impl Throttle {
 
     /// The worst probe decides.
     fn adjust(&mut self, now: Duration) {
+        // What stands still cannot go slower: half of the speed is taken once, or a
+        // standby that was gone for five seconds would be paid for with minutes.
+        let stands = self.probes.values().any(|probe| probe.stops && probe.off.is_none());
+        if std::mem::replace(&mut self.stood, stands) && stands {
+            return;
+        }
         let read = self.probes.values().filter(|probe| probe.off.is_none());
         let worst = read
             .filter_map(|probe| probe.last.as_ref())
@@ -762,7 +771,7 @@ mod tests {
                 begin              1000
                 lag 0.9            1000, slow: replication lag at 0.9
                 lag 1.0            1000, stopped: Postgres: replication lag at 1, slow: replication lag at 1
-                lag 0.9            1000, stopped: Postgres: replication lag at 0.9, slow: replication lag at 0.9
+                lag 0.9            1000, stopped: Postgres: replication lag at 0.9, slow: replication lag at 1
                 lag 0.8            1000, slow: replication lag at 0.8
                 lag 0.9            1000, slow: replication lag at 0.9
             "#]],
@@ -791,6 +800,21 @@ mod tests {
             lag off            1000
             load off           1000
         "#]],
+        );
+    }
+
+    #[test]
+    fn a_long_stop_takes_half_of_the_speed_and_no_more() {
+        check(
+            "lag 1.5\n after 1s\n lag 2.5\n after 1s\n lag 3.5\n after 1s\n lag 0.5\n ran 100ms",
+            &expect![[r#"
+                begin              1000
+                lag 1.5            1000, stopped: Postgres: replication lag at 1.5, slow: replication lag at 1.5
+                lag 2.5            1000, stopped: Postgres: replication lag at 2.5, slow: replication lag at 1.5
+                lag 3.5            1000, stopped: Postgres: replication lag at 3.5, slow: replication lag at 1.5
+                lag 0.5            1000, slow: replication lag at 1.5
+                ran 100ms          1000, wait 100ms, slow: replication lag at 1.5
+            "#]],
         );
     }
 
