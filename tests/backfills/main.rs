@@ -323,6 +323,19 @@ async fn a_server_that_is_behind_is_waited_for() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn commits_that_take_long_make_it_slower() {
+    for (ms, slow) in [(30, false), (150, true)] {
+        let world = world(20_000);
+        world.borrow_mut().key_takes = Duration::from_micros(100);
+        world.borrow_mut().commit_takes = Duration::from_millis(ms);
+        let process = Process::new(&world, "run", Pace::default());
+        process.leads().await.expect("it works");
+        let why = BackfillState::Slow(format!("a commit takes {ms} ms (limit 100 ms)"));
+        assert_eq!(process.states().contains(&why), slow, "{:?}", process.states());
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_rate_is_that_of_all_workers() {
     let world = world(10_000);
     let pace = Pace { workers: Some(4), rate: Some(1_000), ..Pace::default() };

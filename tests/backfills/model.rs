@@ -77,6 +77,8 @@ pub struct World {
     pub asked: Vec<u64>,
     /// What a key takes.
     pub key_takes: Duration,
+    /// What a commit takes, as part of a batch.
+    pub commit_takes: Duration,
     pub late: Vec<(Instant, Act)>,
 }
 
@@ -243,7 +245,7 @@ impl World {
         let recorded = Recorded { shard: shard.clone(), run: run.to_owned(), said };
         self.shards.insert(shard.index, recorded);
         self.batches.push((said, run.to_owned(), passed));
-        Ok(Some(Batch { shard, passed, rows: passed, commit: TRIP }))
+        Ok(Some(Batch { shard, passed, rows: passed, commit: self.commit_takes }))
     }
 
     fn survey(&self, shards: usize, past: &[Shard]) -> Survey {

@@ -236,7 +236,9 @@ fn people_pause_it_slow_it_down_and_let_it_go_on_from_another_process() {
     project.start(url, mongo, &["backfill", "speed", "0.5"]).succeeds();
     project.start(url, mongo, &["backfill", "resume"]).succeeds();
     let slow = run.until("it to go on", |report| report.passed > second.passed + 100);
-    assert_eq!((slow.state.as_str(), slow.reason.as_str()), ("slow", "speed 0.5 was asked for"));
+    assert_eq!(slow.state, "slow", "{slow:?}");
+    // A busy machine may be a reason of its own.
+    assert!(slow.reason.starts_with("speed 0.5 was asked for"), "{slow:?}");
     // Half as fast is twice the pause; the first batch after it had none.
     let all = number(url, "SELECT max(batch) FROM ended");
     sql(url, &format!("DELETE FROM ended WHERE batch < {all}"));

@@ -5,7 +5,7 @@ use super::{BackfillError, Done, Settings, Task};
 use crate::core::backfill::Shard;
 use crate::core::id::StoreName;
 use crate::core::notice::{BackfillProgress, BackfillState, Notice, Notices};
-use crate::core::pace::{After, Limits, Pace, Reading, Steering, Throttle};
+use crate::core::pace::{After, AtLimit, Level, Limits, Pace, Reading, Steering, Throttle};
 use crate::engine::Stop;
 use crate::store::backfill::Job;
 use std::cell::{Cell, RefCell};
@@ -34,6 +34,8 @@ pub(super) struct Board<'a> {
     halted: Cell<bool>,
     unwatched: Cell<Unwatched>,
     rate: RefCell<Rate>,
+    /// What a commit takes; older ones weigh three quarters of newer ones.
+    commit: Cell<Option<Duration>>,
     notices: RefCell<&'a mut dyn Notices>,
 }
 
@@ -61,6 +63,7 @@ impl<'a> Board<'a> {
             halted: Cell::new(false),
             unwatched: Cell::new(Unwatched::Unknown),
             rate: RefCell::default(),
+            commit: Cell::new(None),
             notices: RefCell::new(notices),
         }
     }
@@ -84,6 +87,26 @@ impl<'a> Board<'a> {
         if self.unwatched.get() == Unwatched::Unknown {
             self.unwatched.set(Unwatched::Known);
         }
+    }
+
+    /// A commit took so long. It is a probe that nobody has to ask. In MongoDB it
+    /// is the majority that takes long, and that has a probe of its own.
+    pub fn committed(&self, took: Duration) {
+        let store = self.job.work.store();
+        let Some(limits) = self.limits().filter(|_| store == StoreName::Postgres) else { return };
+        let average = self.commit.get().map_or(took, |before| (before * 3 + took) / 4);
+        self.commit.set(Some(average));
+        let limit = limits.commit_latency;
+        let level = Level::At {
+            ratio: average.as_secs_f64() / limit.as_secs_f64().max(0.001),
+            says: format!(
+                "a commit takes {} ms (limit {} ms)",
+                average.as_millis(),
+                limit.as_millis()
+            ),
+        };
+        let reading = Reading { probe: "commit latency", at_limit: AtLimit::Slower, level };
+        self.throttle.borrow_mut().read(self.now(), store, &[reading]);
     }
 
     fn now(&self) -> Duration {

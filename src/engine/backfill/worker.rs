@@ -150,6 +150,7 @@ impl<S: Backfills, O: Backfills> Worker<'_, '_, S, O> {
                     self.kept = Instant::now();
                     *shard = batch.shard;
                     self.board.saw(std::slice::from_ref(shard));
+                    self.board.committed(batch.commit);
                     let (passed, rows, took) = (batch.passed, batch.rows, began.elapsed());
                     let ran = Ran { asked, passed, rows, took };
                     let pace = self.board.pace(After::Batch(ran));
