@@ -81,12 +81,13 @@ fn up_killed_at_every_failpoint_goes_on() {
     assert!(trials > 50, "{trials} failpoints");
 }
 
-#[test]
-fn down_killed_at_every_failpoint_goes_on_and_up_again() {
+/// Kills `down` at every so many failpoints.
+fn down_killed(every: usize) {
     let project = Project::usual();
     let undisturbed = undisturbed();
     let down = ["down", "--to", "0", "--yes"];
-    let trials = count_up(|failpoint| {
+    let trials = count_up(|number| {
+        let failpoint = number * every;
         let database = seeded("down_killed");
         project.migrate(&database, &["up"]).succeeds();
         let ended = project.migrate(&database, &down).dying_at(failpoint).run();
@@ -103,7 +104,18 @@ fn down_killed_at_every_failpoint_goes_on_and_up_again() {
         true
     });
     eprintln!("down was killed at {trials} failpoints");
-    assert!(trials > 50, "{trials} failpoints");
+    assert!(trials * every > 50, "{trials} failpoints");
+}
+
+#[test]
+fn down_killed_at_some_failpoints_goes_on_and_up_again() {
+    down_killed(4);
+}
+
+#[test]
+#[ignore = "minutes: scripts/test --faults"]
+fn down_killed_at_every_failpoint_goes_on_and_up_again() {
+    down_killed(1);
 }
 
 /// So often by default; `LOCKSTEP_FAULTS=300` for more.
