@@ -14,14 +14,17 @@ use bson::raw::RawDocument;
 use bson::{Bson, Document};
 use std::collections::{BTreeMap, BTreeSet};
 
+/// Why a command of MongoDB tells nothing.
+const COMMAND: &str = "it is a command that is not looked into";
+
 /// What a step touches.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Touches {
     /// Tables and collections. A table of the schema `public` is called as if it
     /// had none.
     pub known: BTreeSet<(StoreName, String)>,
-    /// Why there may be more.
-    pub unknown: Option<String>,
+    /// Why there may be more, for each store of which there may be.
+    pub unknown: BTreeMap<StoreName, String>,
 }
 
 /// Whether two lists of steps touch the same things.
@@ -52,10 +55,22 @@ pub fn overlap(cleanup: &[&Step], later: &[&Step]) -> Overlap {
         .filter(|name| held.known.iter().any(|other| may_be_same(name, other)))
         .map(|(store, name)| format!("{name} in {}", store.title()));
     let shared: Vec<String> = shared.collect();
-    match (shared.is_empty(), held.unknown.or(next.unknown)) {
+    // What is not known of one store is nothing to who stays out of it.
+    let mut doubts = StoreName::BOTH.into_iter().filter_map(|store| {
+        let why = held.unknown.get(&store).or(next.unknown.get(&store))?;
+        (held.is_in(store) && next.is_in(store)).then(|| why.clone())
+    });
+    match (shared.is_empty(), doubts.next()) {
         (false, _) => Overlap::Shared(shared),
         (true, Some(why)) => Overlap::Unknown(why),
         (true, None) => Overlap::Disjoint,
+    }
+}
+
+impl Touches {
+    /// Whether anything of this store is touched, known or not.
+    fn is_in(&self, store: StoreName) -> bool {
+        self.unknown.contains_key(&store) || self.known.iter().any(|(place, _)| *place == store)
     }
 }
 
@@ -81,7 +96,7 @@ fn touched(steps: &[&Step]) -> Touches {
             Body::Postgres(body) => seen.postgres(&name, body),
             Body::Mongo(body) => {
                 if matches!(body.kind, MongoKind::Other | MongoKind::DropDatabase) {
-                    seen.hidden(&name, "it is a command that is not looked into");
+                    seen.hidden(StoreName::Mongo, &name, COMMAND);
                 }
                 for command in &body.commands {
                     seen.command(&name, command);
@@ -89,7 +104,11 @@ fn touched(steps: &[&Step]) -> Touches {
             }
             Body::Backfill(backfill) => seen.backfill(&name, backfill),
             Body::Check(invariant) => seen.check(&name, &invariant.check),
-            Body::Program(_) => seen.hidden(&name, "it runs a program"),
+            Body::Program(_) => {
+                for store in StoreName::BOTH {
+                    seen.hidden(store, &name, "it runs a program");
+                }
+            }
         }
     }
     seen.finish()
@@ -126,7 +145,7 @@ impl Seen {
         self.indexes.extend(indexes.into_iter().map(|index| (step.to_owned(), index)));
         self.tables.extend(made.into_iter().map(|(index, table)| (plain(index), table)));
         if let Some(why) = hides {
-            self.hidden(step, &why);
+            self.hidden(StoreName::Postgres, step, &why);
         }
     }
 
@@ -140,8 +159,9 @@ impl Seen {
     }
 
     /// The first reason is told: it is enough to wait.
-    fn hidden(&mut self, step: &str, why: &str) {
-        self.touches.unknown.get_or_insert_with(|| format!("{step} may touch anything: {why}"));
+    fn hidden(&mut self, store: StoreName, step: &str, why: &str) {
+        let why = || format!("{step} may touch anything: {why}");
+        self.touches.unknown.entry(store).or_insert_with(why);
     }
 
     fn backfill(&mut self, step: &str, backfill: &Backfill) {
@@ -203,7 +223,7 @@ impl Seen {
         let first = document.iter().next();
         let Some((word, Bson::String(subject))) = first.filter(|_| is_open(command, &document))
         else {
-            return self.hidden(step, "it is a command that is not looked into");
+            return self.hidden(StoreName::Mongo, step, COMMAND);
         };
         self.collection(subject);
         let more: &[&str] = match word.as_str() {
@@ -261,7 +281,10 @@ impl Seen {
         for (step, index) in std::mem::take(&mut self.indexes) {
             match self.tables.get(&plain(index.clone())).cloned() {
                 Some(table) => self.table(&table),
-                None => self.hidden(&step, &format!("it does not tell the table of index {index}")),
+                None => {
+                    let why = format!("it does not tell the table of index {index}");
+                    self.hidden(StoreName::Postgres, &step, &why);
+                }
             }
         }
         self.touches
@@ -339,7 +362,10 @@ mod tests {
     fn text(touches: Touches) -> String {
         let known = touches.known.iter().map(|(store, name)| format!("{store}:{name}"));
         let mut parts: Vec<String> = known.collect();
-        parts.extend(touches.unknown.map(|why| format!("? {why}")));
+        let mut unknown: Vec<String> =
+            touches.unknown.into_values().map(|why| format!("? {why}")).collect();
+        unknown.dedup();
+        parts.extend(unknown);
         parts.join(", ")
     }
 
@@ -498,6 +524,21 @@ mod tests {
             Overlap::Unknown(why) => format!("? {why}"),
         };
         assert_eq!(text, expected);
+    }
+
+    #[test]
+    fn what_is_not_known_of_a_store_concerns_only_who_touches_it() {
+        let hidden =
+            "? cleanup/postgres/1 may touch anything: DROP FUNCTION does not tell what it touches";
+        check_overlap("drop function f()", "db.users.drop()", "disjoint");
+        check_overlap("drop function f()", "alter table a add b int", hidden);
+        check_overlap("db.runCommand({ validate: 'a' })", "do $$ begin end $$", "disjoint");
+        check_overlap(
+            "db.users.drop()",
+            "db.runCommand({ validate: 'a' })",
+            "? cleanup/postgres/1 may touch anything: it is a command that is not looked into",
+        );
+        check_overlap("-- nothing", "do $$ begin end $$", "disjoint");
     }
 
     #[test]

@@ -25,3 +25,4 @@ mod stores;
 mod tampered;
 mod unlocked;
 mod unreachable;
+mod zero_downtime;
