@@ -49,7 +49,12 @@ pub fn configure(global: &Global) -> Result<Config, Failure> {
 /// # Errors
 /// Exit code 2: everything that is wrong with it.
 pub fn read_set(config: &Config) -> Result<MigrationSet, Failure> {
-    source::read(&config.dir).map_err(|error| match error {
+    let set = source::read(&config.dir);
+    let set = set.map(|set| match config.postgres {
+        Some(_) => set,
+        None => set.remembered_in_mongo(),
+    });
+    set.map_err(|error| match error {
         SourceError::Problems(problems) => {
             Failure::of_problems(problems).in_folder(&folder(config))
         }

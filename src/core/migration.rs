@@ -129,6 +129,16 @@ impl MigrationSet {
         Ok(MigrationSet(migrations))
     }
 
+    /// The same, in a project that has no Postgres: its programs are remembered in
+    /// MongoDB.
+    #[must_use]
+    pub fn remembered_in_mongo(mut self) -> MigrationSet {
+        for step in self.0.iter_mut().flat_map(|migration| &mut migration.steps) {
+            step.remember_in_mongo();
+        }
+        self
+    }
+
     /// In order.
     pub fn iter(&self) -> std::slice::Iter<'_, Migration> {
         self.0.iter()

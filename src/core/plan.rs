@@ -163,6 +163,15 @@ pub struct Work {
 }
 
 impl Work {
+    /// How long the longest name of its steps is.
+    pub fn longest_name(&self) -> usize {
+        let names = self.actions.iter().filter_map(|action| match action {
+            Action::Run(it) | Action::Settle(it) | Action::Abandon(it) => Some(&it.step.name),
+            _ => None,
+        });
+        names.map(|name| name.to_string().chars().count()).max().unwrap_or(0)
+    }
+
     /// Whether it does more than write down what is done.
     pub fn has_steps(&self) -> bool {
         self.actions.iter().any(|action| matches!(action, Action::Run(_) | Action::Settle(_)))
@@ -1725,10 +1734,14 @@ fn down_steps(
     rollback: &Rollback,
 ) -> Result<Vec<Step>, PlanError> {
     let steps = folder::down_steps(version, &folder_of(known, version), rollback);
-    steps.map_err(|problems| PlanError::BadRollback {
+    let mut steps = steps.map_err(|problems| PlanError::BadRollback {
         version,
         problem: Box::new(problems.into_iter().next().unwrap_or_else(|| Problem::whole("", ""))),
-    })
+    })?;
+    if !known.servers.has(StoreName::Postgres) {
+        steps.iter_mut().for_each(Step::remember_in_mongo);
+    }
+    Ok(steps)
 }
 
 /// Refuses before anything is changed.
@@ -1777,7 +1790,7 @@ fn check_reversible(known: &Known<'_>, life: &Life) -> Result<(), PlanError> {
     };
     let reverted = |phase: Phase| steps.iter().any(|step| step.phase() == phase);
     if live_in(Phase::Execute) && !live_in(Phase::Prepare) && !reverted(Phase::Execute) {
-        let reason = "it has no `[[backfill]]` with `direction = \"down\"`".to_owned();
+        let reason = "what it did in its phase `execute` has no way back: it has no `[[backfill]]` or `[[run]]` with `direction = \"down\"`".to_owned();
         return Err(PlanError::Irreversible { folder, reason });
     }
     Ok(())

@@ -42,6 +42,13 @@ impl Step {
         }
     }
 
+    /// Lets MongoDB remember a program: in a project that has no Postgres.
+    pub fn remember_in_mongo(&mut self) {
+        if let Body::Program(program) = &mut self.body {
+            program.store = StoreName::Mongo;
+        }
+    }
+
     /// The phase it belongs to.
     pub fn phase(&self) -> Phase {
         self.name.phase()

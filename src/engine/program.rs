@@ -309,6 +309,10 @@ fn not_started(
         io::ErrorKind::NotFound if folder.join(name).is_file() && !name.contains('/') => {
             format!("it is a file of the migration's folder: write `./{name}`")
         }
+        io::ErrorKind::NotFound if name.contains('/') => format!(
+            "is `{name}` in {}, where the program runs? If it is a script, is the program there that its first line names?",
+            folder.display()
+        ),
         io::ErrorKind::NotFound => format!(
             "install `{name}` where `migrate` runs, or put it into the migration's folder and write `./{name}`; a script also needs the program that its first line names"
         ),

@@ -56,6 +56,28 @@ fn mongodb_alone_is_a_project() {
     assert_eq!(project.database.objects(), "");
 }
 
+/// A program belongs to no store; it is remembered where there is one.
+#[test]
+fn a_program_is_remembered_by_the_store_that_there_is() {
+    let both = "[[run]]\ncommand = [\"sh\", \"-c\", \"echo up $MONGODB_URI$DATABASE_URL\"]\n\
+                [[run]]\ndirection = \"down\"\ncommand = [\"sh\", \"-c\", \"echo back\"]\n";
+    for (name, absent) in [("run_mongo", "DATABASE_URL"), ("run_postgres", "MONGODB_URI")] {
+        let project = Project::new(name, &[("001-a/migration.toml", both)]);
+        let ran = without(&project, absent, &["up"]);
+        assert_eq!(ran.code, 0, "{ran}");
+        assert!(ran.stderr.contains("    up "), "{ran}");
+        let ran = without(&project, absent, &["up"]);
+        assert!(ran.code == 0 && ran.stderr.contains("nothing to do"), "{ran}");
+        for command in ["verify", "status"] {
+            let ran = without(&project, absent, &[command]);
+            assert_eq!(ran.code, 0, "{ran}");
+        }
+        let ran = without(&project, absent, &["down", "--yes"]);
+        assert_eq!(ran.code, 0, "{ran}");
+        assert!(ran.stderr.contains("    back"), "{ran}");
+    }
+}
+
 #[test]
 fn two_that_do_not_belong_together_are_refused() {
     let files = [("001-a/up.sql", "CREATE TABLE a ();"), ("001-a/down.sql", "DROP TABLE a;")];
