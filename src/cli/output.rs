@@ -10,6 +10,7 @@ use crate::report::human::{Human, Look, Volume, say};
 use crate::report::json;
 use annotate_snippets::{AnnotationKind, Level, Renderer, Snippet};
 use serde_json::{Value, json};
+use std::collections::BTreeMap;
 use std::io::{IsTerminal, Write};
 
 /// Narrower than this, nothing is readable.
@@ -171,11 +172,14 @@ impl Reporter {
 fn failure_json(failure: &Failure) -> Value {
     let place = failure.place.as_ref();
     let at = place.and_then(|(_, at)| at.as_ref());
-    let details: serde_json::Map<String, Value> = failure
-        .details
-        .iter()
-        .map(|(label, text)| (label.replace(' ', "_"), json!(text)))
-        .collect();
+    // Several of one name, such as rows, are the lines of one text.
+    let mut details: BTreeMap<String, String> = BTreeMap::new();
+    for (label, text) in &failure.details {
+        details
+            .entry(label.replace(' ', "_"))
+            .and_modify(|lines| *lines = format!("{lines}\n{text}"))
+            .or_insert_with(|| text.clone());
+    }
     json!({
         "code": failure.code,
         "message": failure.message,

@@ -32,6 +32,8 @@ pub enum Notice {
         folder: String,
         /// Applied or reverted.
         direction: Direction,
+        /// So many characters has the longest name of its steps, for columns.
+        longest: usize,
     },
     /// A step is begun.
     StepStarted {

@@ -198,7 +198,8 @@ where
         if !quiet {
             let folder = work.folder.clone();
             let (version, direction) = (work.version, work.direction);
-            self.say(Notice::MigrationStarted { version, folder, direction });
+            let longest = work.longest_name();
+            self.say(Notice::MigrationStarted { version, folder, direction, longest });
             let row = self.row(work, begun, None);
             for store in self.locked.stores.configured() {
                 self.behind.push_row(store, &row, work);

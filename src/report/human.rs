@@ -1,7 +1,7 @@
 //! Notices for people, on stderr: a spinner on a terminal, a plain line per step
 //! elsewhere.
 
-use crate::core::id::{Direction, StoreName};
+use crate::core::id::{Direction, StepName, StoreName};
 use crate::core::notice::{BackfillProgress, BackfillState, Notice};
 use crate::core::pace::Unwatched;
 use console::Style;
@@ -14,6 +14,18 @@ const PROGRESS_EVERY: Duration = Duration::from_secs(10);
 
 /// What most times take: `59.9 s`, `999 ms`.
 const TIME_WIDTH: usize = 6;
+
+/// Most names of steps take so much.
+const STEP_WIDTH: usize = 17;
+
+/// Longer ones are cut: the statement beside them tells more. `migrate history` and
+/// `-v` have them whole.
+const STEP_WIDTH_MAX: usize = 28;
+
+/// The room for names of which the longest has so many characters.
+pub fn step_column(longest: usize) -> usize {
+    longest.clamp(STEP_WIDTH, STEP_WIDTH_MAX)
+}
 
 /// How much is said.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
@@ -76,10 +88,12 @@ pub struct Human {
     spinner: ProgressBar,
     /// The statement of the step that is running.
     summary: String,
-    /// The step that is running is an invariant, and its answer was shown.
-    answered: bool,
     /// What was last said about the backfill that is running.
     told: Option<Told>,
+    /// Room for the names of the migration's steps.
+    column: usize,
+    /// The step that is running is an invariant, whose answer was said.
+    answered: bool,
 }
 
 /// A line about a backfill, where nothing moves.
@@ -96,7 +110,15 @@ impl Human {
             if hidden { ProgressDrawTarget::hidden() } else { ProgressDrawTarget::stderr() };
         let spinner = ProgressBar::with_draw_target(None, target);
         set_style(&spinner, SPINNER);
-        Human { look, volume, spinner, summary: String::new(), told: None, answered: false }
+        Human {
+            look,
+            volume,
+            spinner,
+            summary: String::new(),
+            told: None,
+            column: STEP_WIDTH,
+            answered: false,
+        }
     }
 
     /// Takes a notice.
@@ -107,7 +129,8 @@ impl Human {
                 let text = format!("waiting for the lease in {}: {holder}", store.title());
                 self.line(Volume::Normal, &self.look.warn(&text));
             }
-            Notice::MigrationStarted { folder, direction, .. } => {
+            Notice::MigrationStarted { folder, direction, longest, .. } => {
+                self.column = step_column(*longest);
                 let what = match direction {
                     Direction::Up => self.look.bold(folder),
                     Direction::Down => format!("{} (down)", self.look.bold(folder)),
@@ -115,15 +138,18 @@ impl Human {
                 self.line(Volume::Normal, &what);
             }
             Notice::StepStarted { step, store, summary, settling, .. } => {
-                self.answered = false;
                 self.summary.clone_from(summary);
+                self.answered = false;
                 let verb = if *settling { "settling " } else { "" };
                 self.spinner.set_message(format!("{verb}{step}  {}  {summary}", store.title()));
                 self.spinner.reset_elapsed();
                 self.spinner.enable_steady_tick(Duration::from_millis(120));
                 if *settling {
-                    let text =
-                        format!("  {step} was interrupted; asking {} about it", store.title());
+                    let next = match step {
+                        StepName::Named { .. } => "it is taken up again".to_owned(),
+                        _ => format!("asking {} about it", store.title()),
+                    };
+                    let text = format!("  {step} was interrupted; {next}");
                     self.line(Volume::Normal, &self.look.warn(&text));
                 }
             }
@@ -140,18 +166,18 @@ impl Human {
             Notice::BackfillProgress(progress) => self.backfill(progress),
             Notice::StepFinished { step, store, took, .. } => {
                 self.end_backfill();
-                // The answer of an invariant says all that its step could.
-                if !std::mem::take(&mut self.answered) {
-                    let line = self.step_line(&step.to_string(), *store, *took);
-                    self.line(Volume::Normal, &line);
+                // An invariant's answer is its line.
+                if std::mem::take(&mut self.answered) {
+                    return;
                 }
+                let line = self.step_line(&step.to_string(), *store, *took);
+                self.line(Volume::Normal, &line);
             }
             Notice::MigrationFinished { .. } => self.spinner.set_message(""),
-            Notice::InvariantChecked { name, holds, expected, found, sample, took, .. } => {
+            Notice::InvariantChecked { name, holds, expected, found, took, .. } => {
                 self.answered = true;
-                for line in self.invariant_lines(name, *holds, [expected, found], sample, *took) {
-                    self.line(Volume::Normal, &line);
-                }
+                let line = self.invariant_line(name, *holds, [expected, found], *took);
+                self.line(Volume::Normal, &line);
             }
             Notice::ProgramSaid { line, .. } => {
                 // It cannot move the cursor or change colours here.
@@ -200,43 +226,48 @@ impl Human {
 
     /// `  ✓ up/postgres/1   CREATE TABLE … 12 ms`, not wider than the terminal.
     fn step_line(&self, step: &str, store: StoreName, took: Duration) -> String {
+        let step = match self.volume {
+            Volume::Verbose => step.to_owned(),
+            Volume::Quiet | Volume::Normal => clip(step, self.column),
+        };
+        let left = format!("{step:<column$} {:<8} ", store.title(), column = self.column);
+        self.timed(&left, &self.summary, took)
+    }
+
+    /// What was done, a time at the end of the line, and between them what there is
+    /// room for.
+    fn timed(&self, left: &str, text: &str, took: Duration) -> String {
         let mark = if self.look.terminal { "✓" } else { "ok" };
         let time = duration(took);
-        let left = format!("  {mark} {step:<17} {:<8} ", store.title());
         // The same room for every time: statements are cut in one column, not in
         // another one each time.
         let time_width = time.len().max(TIME_WIDTH);
-        let room = self.look.width.saturating_sub(left.chars().count() + time_width + 2);
-        let statement = match self.volume {
-            Volume::Verbose => self.summary.clone(),
-            Volume::Quiet | Volume::Normal => clip(&self.summary, room.max(12)),
+        // Two blanks, the mark, and a blank.
+        let before = 3 + mark.chars().count() + left.chars().count();
+        let room = self.look.width.saturating_sub(before + time_width + 2);
+        let text = match self.volume {
+            Volume::Verbose => text.to_owned(),
+            Volume::Quiet | Volume::Normal => clip(text, room.max(12)),
         };
-        let pad = room.saturating_sub(statement.chars().count());
-        let left = format!("  {} {step:<17} {:<8} ", self.look.good(mark), store.title());
-        let pad = pad + time_width - time.len();
-        format!("{left}{statement}{:pad$}  {}", "", self.look.dim(&time))
+        let pad = room.saturating_sub(text.chars().count()) + time_width - time.len();
+        format!("  {} {left}{text}{:pad$}  {}", self.look.good(mark), "", self.look.dim(&time))
     }
 
-    /// `  ✓ no user lost a role  0, as expected  12 ms`; one that does not hold with
-    /// the rows that offend below it.
-    fn invariant_lines(
+    /// `  ✓ no user lost a role: 0   12 ms`. What offends stands below the error.
+    fn invariant_line(
         &self,
         name: &str,
         holds: bool,
         [expected, found]: [&str; 2],
-        sample: &[String],
         took: Duration,
-    ) -> Vec<String> {
-        let time = self.look.dim(&duration(took));
+    ) -> String {
         if holds {
-            let mark = if self.look.terminal { "✓" } else { "ok" };
-            return vec![format!("  {} {name}: {found}  {time}", self.look.good(mark))];
+            return self.timed("", &format!("{name}: {found}"), took);
         }
         let mark = if self.look.terminal { "✗" } else { "broken" };
-        let first = format!("{name}: expected {expected}, found {found}");
-        let first = format!("  {} {}  {time}", self.look.bad(mark), self.look.bad(&first));
-        let sample = sample.iter().map(|row| format!("      {row}"));
-        std::iter::once(first).chain(sample).collect()
+        let text = format!("{name}: expected {expected}, found {found}");
+        let time = self.look.dim(&duration(took));
+        format!("  {} {}  {time}", self.look.bad(mark), self.look.bad(&text))
     }
 
     fn line(&self, least: Volume, text: &str) {
@@ -359,19 +390,23 @@ mod tests {
     }
 
     #[test]
-    fn an_invariant_is_one_line_and_what_offends_stands_below() {
+    fn lines_end_with_their_time_however_long_the_names_are() {
         let look = Look { colour: false, terminal: false, width: 80 };
-        let human = Human::new(look, Volume::Normal);
+        let mut human = Human::new(look, Volume::Normal);
         let took = Duration::from_millis(12);
-        let rows = ["id = 7, role = NULL".to_owned(), "id = 8, role = NULL".to_owned()];
-        let good = human.invariant_lines("every user has a role", true, ["0", "0"], &[], took);
-        assert_eq!(good, ["  ok every user has a role: 0  12 ms"]);
-        let bad = human.invariant_lines("every user has a role", false, ["0", "2"], &rows, took);
-        let expected = [
-            "  broken every user has a role: expected 0, found 2  12 ms",
-            "      id = 7, role = NULL",
-            "      id = 8, role = NULL",
+        human.column = step_column("execute/a-backfill-with-a-very-long-name".len());
+        human.summary =
+            "ALTER TABLE users ADD COLUMN roles text[] NOT NULL DEFAULT '{}'".to_owned();
+        let mut lines = vec![
+            human.step_line("prepare/postgres/1", StoreName::Postgres, took),
+            human.step_line("execute/a-backfill-with-a-very-long-name", StoreName::Mongo, took),
+            human.invariant_line("every user has a role", true, ["0", "0"], took),
         ];
-        assert_eq!(bad, expected);
+        assert!(lines.iter().all(|line| line.chars().count() == 80), "{lines:#?}");
+        lines.push(human.invariant_line("every user has a role", false, ["0", "2"], took));
+        expect![[r#"
+            X
+        "#]]
+        .assert_eq(&(lines.join("\n") + "\n"));
     }
 }

@@ -27,7 +27,7 @@ pub fn notice(notice: &Notice, at: Timestamp) -> Option<String> {
             "run_started",
             json!({ "command": command, "run_id": run_id, "migrations": migrations }),
         ),
-        Notice::MigrationStarted { version, folder, direction } => (
+        Notice::MigrationStarted { version, folder, direction, longest: _ } => (
             "migration_started",
             json!({ "version": version.0, "name": without_number(folder), "direction": way(*direction) }),
         ),

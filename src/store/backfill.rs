@@ -41,6 +41,10 @@ pub trait Backfills: Store + Sized {
     /// Ends that row; from now on there is no fence to write with.
     async fn discharge(&mut self, outcome: &Outcome) -> Result<(), StoreError>;
 
+    /// About how many rows there are to go through; `None` while there is no such
+    /// table, or nobody can tell. Changes nothing, and needs no history.
+    async fn estimate(&mut self, job: Job<'_>) -> Result<Option<u64>, StoreError>;
+
     /// Finds the key, and cuts what is there now into ranges: about `shards` of
     /// equal size for the whole (one or more for each partition). With `past`, the
     /// shards of all rounds before, only what lies above their upper ends; the new

@@ -298,6 +298,10 @@ impl Backfills for Model {
         unreachable!("whoever joins here keeps its fence")
     }
 
+    async fn estimate(&mut self, _: Job<'_>) -> Result<Option<u64>, StoreError> {
+        unreachable!("only `migrate plan` asks for it")
+    }
+
     async fn survey(
         &mut self,
         _: Job<'_>,

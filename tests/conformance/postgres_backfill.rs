@@ -384,14 +384,42 @@ async fn without_a_key_it_is_refused_with_what_to_do() {
         assert!(text.starts_with(says), "{text}");
     }
     world
-        .run("CREATE TABLE u (id int PRIMARY KEY, b int NOT NULL); CREATE INDEX ON u (b, id)")
+        .run(
+            "CREATE TABLE u (id int PRIMARY KEY, b int NOT NULL, c int); CREATE INDEX ON u (b, id)",
+        )
         .await;
     let text = refusal(&mut store, &update_along(&["b"], "u", "b = 1", None)).await;
     assert!(text.starts_with("no unique index says that (b) is a key of public.u"), "{text}");
-    let both = update_along(&["b", "id"], "u", "b = b", None);
+    let both = update_along(&["b", "id"], "u", "c = b", None);
     assert_eq!(store.survey(both.job(), 1, &[]).await.unwrap().key, "b integer, id integer");
     let c = update_along(&["c"], "t", "b = 1", None);
     assert_eq!(store.survey(c.job(), 1, &[]).await.unwrap().key, "c text", "in the order of `<`");
+}
+
+/// A row that moves would be found again behind the cursor, and by each sweep.
+#[tokio::test]
+async fn a_backfill_that_moves_its_own_keys_is_refused() {
+    let (world, mut store) = hundred().await;
+    world.run("CREATE UNIQUE INDEX ON t (n, id); UPDATE t SET n = id").await;
+    for task in [
+        update("t", "note = 'x', id = id + 1000", None),
+        update("t", "(note, \"id\") = ('x', id + 1000)", None),
+        statement("t", "UPDATE t AS a SET id = a.id + 1000 WHERE {batch}"),
+        update_along(&["n", "id"], "t", "n = n + 1000", None),
+    ] {
+        let text = refusal(&mut store, &task).await;
+        assert!(text.starts_with("the backfill changes "), "{text}");
+        assert!(text.contains("may be rewritten twice → go along a unique index"), "{text}");
+    }
+    // Other columns, and those of other tables, are nothing to it.
+    for task in [
+        update("t", "n = id", None),
+        statement("t", "UPDATE other SET id = 1 FROM t WHERE other.id = t.id AND {batch}"),
+    ] {
+        world.run("CREATE TABLE IF NOT EXISTS other (id int)").await;
+        store.survey(task.job(), 1, &[]).await.unwrap();
+    }
+    assert_eq!(world.texts("SELECT max(id)::text FROM t").await, ["100"]);
 }
 
 #[tokio::test]
@@ -442,6 +470,18 @@ async fn a_batch_that_would_read_the_whole_table_is_refused() {
         .await;
     let mut store = leased(&uuid, "a").await;
     store.survey(update("t", "n = 1", None).job(), 1, &[]).await.unwrap();
+}
+
+/// For the plan, before `prepare` made anything, and before anybody ran ANALYZE.
+#[tokio::test]
+async fn how_many_rows_there_are_is_estimated_without_changing_anything() {
+    let (world, mut store) = hundred().await;
+    let estimate = store.estimate(add_one().job()).await.unwrap().unwrap();
+    assert!((10..10_000).contains(&estimate), "{estimate}, never analysed");
+    world.run("ANALYZE t").await;
+    assert_eq!(store.estimate(add_one().job()).await.unwrap(), Some(100));
+    let later = update("made_by_prepare", "n = 1", None);
+    assert_eq!(store.estimate(later.job()).await.unwrap(), None);
 }
 
 #[tokio::test]

@@ -25,6 +25,10 @@ impl<T: Payload> Backfills for SimStore<T> {
         unreachable!("no scenario has a backfill")
     }
 
+    async fn estimate(&mut self, _: Job<'_>) -> Result<Option<u64>, StoreError> {
+        unreachable!("no scenario has a backfill")
+    }
+
     async fn survey(&mut self, _: Job<'_>, _: usize, _: &[Shard]) -> Result<Survey, StoreError> {
         unreachable!("no scenario has a backfill")
     }

@@ -47,7 +47,11 @@ pub async fn run(global: &Global, args: &args::Down, output: &Output) -> Result<
                 return Ok(((None, newest(&read.histories)), Exit::Ok));
             }
             warn(&project, &plan, output);
-            confirm(global, &plan, output)?;
+            let rows = match global.yes {
+                true => plan::Rows::new(),
+                false => plan::estimates(&mut project.stores, &plan).await,
+            };
+            confirm(global, &plan, &rows, output)?;
             let report =
                 carry_out(&mut project, &goal, Some(&plan), &stop, Manner::default(), output)
                     .await?;
@@ -101,8 +105,13 @@ fn warn(project: &Project, plan: &Plan, output: &Output) {
     }
 }
 
-fn confirm(global: &Global, shown: &Plan, output: &Output) -> Result<(), Failure> {
-    ask(global, output, "down", || plan::tree(shown, output.look))
+fn confirm(
+    global: &Global,
+    shown: &Plan,
+    rows: &plan::Rows,
+    output: &Output,
+) -> Result<(), Failure> {
+    ask(global, output, "down", || plan::tree(shown, rows, output.look))
 }
 
 /// Shows what will be done, and asks whether to go on, where somebody can answer.

@@ -8,15 +8,21 @@ use crate::cli::output::Output;
 use crate::cli::project::{Files, Project};
 use crate::core::destroys::destroys;
 use crate::core::duration;
-use crate::core::id::Direction;
+use crate::core::history::{Event, Record};
+use crate::core::id::{Direction, StepId, StoreName};
 use crate::core::one_line::one_line;
 use crate::core::plan::{Action, Attempt, Plan, Waits};
 use crate::core::status::without_number;
 use crate::core::step::{Body, Commit, Step};
 use crate::engine::run::plan_now;
-use crate::report::human::{Look, clip};
+use crate::report::human::{Look, clip, grouped, step_column};
 use crate::report::json::way;
+use crate::store::Stores;
+use crate::store::backfill::{Backfills as _, Job};
+use crate::store::mongo::Mongo;
+use crate::store::postgres::Postgres;
 use serde_json::{Value, json};
+use std::collections::BTreeMap;
 
 /// Runs the command.
 ///
@@ -37,13 +43,45 @@ pub async fn run(global: &Global, args: &args::Plan, output: &Output) -> Result<
     up::complete(&mut goal, &project);
     let Project { stores, set, servers, .. } = &mut project;
     let (plan, _) = plan_now(stores, set, servers, &goal).await?;
-    output.result(&tree(&plan, output.result_look));
-    output.object("plan", &object(&plan, direction));
+    let rows = estimates(stores, &plan).await;
+    output.result(&tree(&plan, &rows, output.result_look));
+    output.object("plan", &object(&plan, &rows, direction));
     Ok(Exit::Ok)
 }
 
+/// About how many rows the backfills of a plan would go through.
+pub type Rows = BTreeMap<StepId, u64>;
+
+/// Asks the databases for [`Rows`]. One that is not there has no table yet, or could
+/// not be had: that is no reason to show no plan.
+pub async fn estimates(stores: &mut Stores<Postgres, Mongo>, plan: &Plan) -> Rows {
+    let mut rows = Rows::new();
+    for work in &plan.work {
+        for it in work.actions.iter().filter_map(attempt) {
+            let Body::Backfill(backfill) = &it.step.body else { continue };
+            let step = StepId { version: work.version, name: it.step.name.clone() };
+            let record = Record {
+                step: step.clone(),
+                attempt: it.attempt,
+                event: Event::Progress,
+                rank: work.rank,
+                checksum: it.step.checksum,
+                migration_checksum: work.checksum,
+            };
+            let job = Job { work: &backfill.work, record: &record, timeouts: backfill.timeouts };
+            let estimate = match (it.step.store(), &mut stores.postgres, &mut stores.mongo) {
+                (StoreName::Postgres, Some(postgres), _) => postgres.estimate(job).await,
+                (StoreName::Mongo, _, Some(mongo)) => mongo.estimate(job).await,
+                _ => Ok(None),
+            };
+            rows.extend(estimate.ok().flatten().map(|estimate| (step, estimate)));
+        }
+    }
+    rows
+}
+
 /// The plan as a tree: migration, step, statements; a bracket is a transaction.
-pub fn tree(plan: &Plan, look: Look) -> String {
+pub fn tree(plan: &Plan, rows: &Rows, look: Look) -> String {
     let mut lines = Vec::new();
     for work in &plan.work {
         let verb = match work.direction {
@@ -52,10 +90,13 @@ pub fn tree(plan: &Plan, look: Look) -> String {
         };
         lines.push(format!("{verb} {}", look.bold(&work.folder)));
         let begun = lines.len();
+        let column = step_column(work.longest_name());
         for action in &work.actions {
             match action {
                 Action::Run(it) | Action::Settle(it) | Action::Abandon(it) => {
-                    lines.extend(step_lines(action, &it.step, look));
+                    let id = StepId { version: work.version, name: it.step.name.clone() };
+                    let how = how(action, &it.step, rows.get(&id).copied());
+                    lines.extend(step_lines(&it.step, &how, column, look));
                 }
                 Action::Check(steps) => {
                     let names: Vec<String> = steps.iter().map(|it| it.name.to_string()).collect();
@@ -102,16 +143,35 @@ fn attempt(action: &Action) -> Option<&Attempt> {
     }
 }
 
-fn step_lines(action: &Action, step: &Step, look: Look) -> Vec<String> {
-    let how = match (action, step.commit) {
-        (Action::Settle(_), _) => "settles: it was interrupted",
-        (Action::Abandon(_), _) => "clears: it was interrupted",
-        (_, Commit::Atomic) => "one transaction, with its record",
-        (_, Commit::Journaled) => "on its own, announced and recorded",
-    };
+/// How a step is carried out.
+fn how(action: &Action, step: &Step, rows: Option<u64>) -> String {
+    match (action, &step.body, step.commit) {
+        (Action::Settle(_), Body::Backfill(_), _) => {
+            "goes on in batches: it was interrupted".to_owned()
+        }
+        (Action::Settle(_), Body::Program(_), _) => "begins anew: it was interrupted".to_owned(),
+        (Action::Settle(_), ..) => "settles: it was interrupted".to_owned(),
+        (Action::Abandon(_), ..) => "clears: it was interrupted".to_owned(),
+        (_, Body::Backfill(backfill), _) => match (rows, backfill.work.store()) {
+            (Some(rows), StoreName::Postgres) => {
+                format!("in batches, about {} rows", grouped(rows))
+            }
+            (Some(rows), StoreName::Mongo) => {
+                format!("in batches, about {} documents", grouped(rows))
+            }
+            (None, _) => "in batches".to_owned(),
+        },
+        (_, Body::Check(_), _) => "asks".to_owned(),
+        (_, Body::Program(_), _) => "runs a program".to_owned(),
+        (_, _, Commit::Atomic) => "one transaction, with its record".to_owned(),
+        (_, _, Commit::Journaled) => "on its own, announced and recorded".to_owned(),
+    }
+}
+
+fn step_lines(step: &Step, how: &str, column: usize, look: Look) -> Vec<String> {
     let place = format!("{}:{}", step.file, step.line);
     let mut lines = vec![format!(
-        "  {:<17} {:<8} {}",
+        "  {:<column$} {:<8} {}",
         step.name.to_string(),
         step.store().title(),
         look.dim(&format!("{how}  {place}"))
@@ -156,7 +216,7 @@ fn statements(step: &Step) -> Vec<(String, u32)> {
     }
 }
 
-fn object(plan: &Plan, direction: Direction) -> Value {
+fn object(plan: &Plan, rows: &Rows, direction: Direction) -> Value {
     let migrations: Vec<Value> = plan
         .work
         .iter()
@@ -165,7 +225,11 @@ fn object(plan: &Plan, direction: Direction) -> Value {
                 .actions
                 .iter()
                 .filter_map(|action| attempt(action).map(|attempt| (action, attempt)))
-                .map(|(action, attempt)| step_object(action, attempt))
+                .map(|(action, attempt)| {
+                    let name = attempt.step.name.clone();
+                    let id = StepId { version: work.version, name };
+                    step_object(action, attempt, rows.get(&id).copied())
+                })
                 .collect();
             json!({
                 "version": work.version.0,
@@ -194,7 +258,7 @@ pub fn waits_object(waits: &Waits) -> Value {
     json!({ "version": version.0, "name": name, "behind": behind.0, "why": why })
 }
 
-fn step_object(action: &Action, attempt: &Attempt) -> Value {
+fn step_object(action: &Action, attempt: &Attempt, rows: Option<u64>) -> Value {
     let step = &attempt.step;
     let action = match action {
         Action::Settle(_) => "settle",
@@ -219,5 +283,6 @@ fn step_object(action: &Action, attempt: &Attempt) -> Value {
         "line": step.line,
         "statements": statements,
         "destroys": destroys(step),
+        "rows": rows,
     })
 }

@@ -19,6 +19,8 @@ mod refuse;
 
 mod classify;
 
+/// Which columns an `UPDATE` assigns.
+pub mod assigned;
 /// Which tables a statement names.
 pub mod relations;
 

@@ -63,6 +63,16 @@ impl Backfills for Mongo {
         around(lease::discharge(self, outcome), "discharge in MongoDB").await
     }
 
+    async fn estimate(&mut self, job: Job<'_>) -> Result<Option<u64>, StoreError> {
+        let Documents { collection, .. } = documents(job.work, SURVEY)?;
+        if !is_there(self, collection).await? {
+            return Ok(None);
+        }
+        let all = self.database.collection::<Document>(collection);
+        let count = all.estimated_document_count().await;
+        count.map(Some).map_err(|error| failed(SURVEY, &error))
+    }
+
     async fn survey(
         &mut self,
         job: Job<'_>,

@@ -83,6 +83,10 @@ impl Backfills for Postgres {
         around(lease::discharge(self, outcome), "discharge in Postgres").await
     }
 
+    async fn estimate(&mut self, job: Job<'_>) -> Result<Option<u64>, StoreError> {
+        survey::estimate(self, job).await
+    }
+
     async fn survey(
         &mut self,
         job: Job<'_>,

@@ -7,6 +7,7 @@ use super::{Postgres, failed};
 use crate::core::backfill::{Key, Shard, Survey};
 use crate::core::id::StoreName;
 use crate::core::parse::manifest::Work;
+use crate::core::parse::sql::assigned;
 use crate::store::backfill::Job;
 use crate::store::{Fate, StoreError};
 use serde_json::{Value, json};
@@ -14,6 +15,7 @@ use std::collections::BTreeMap;
 use tokio_postgres::error::SqlState;
 
 const SURVEY: &str = "look at what is to be rewritten";
+const ESTIMATE: &str = "estimate how many rows are to be rewritten";
 
 /// A table that is not larger than this may be read as a whole: 2.3 MB.
 const SMALL_PAGES: i64 = 300;
@@ -53,6 +55,36 @@ pub(super) async fn survey(
     let survey = found?;
     ended.map_err(|error| failed(SURVEY, &error))?;
     Ok(survey)
+}
+
+/// What the server's own planner expects: the statistics, scaled to the size that
+/// the table has now; where there are none, its size alone.
+pub(super) async fn estimate(
+    store: &mut Postgres,
+    job: Job<'_>,
+) -> Result<Option<u64>, StoreError> {
+    let (Work::Update { table: name, .. } | Work::Sql { table: name, .. }) = job.work else {
+        return Ok(None);
+    };
+    clean(store).await?;
+    store.open = true;
+    let begun = store.client.batch_execute(&begin_reading(store, job, None)).await;
+    begun.map_err(|error| failed(ESTIMATE, &error))?;
+    let found = expected(store, &quoted(name)).await;
+    let ended = store.client.batch_execute("ROLLBACK").await;
+    store.open = false;
+    let rows = found?;
+    ended.map_err(|error| failed(ESTIMATE, &error))?;
+    Ok(rows)
+}
+
+async fn expected(store: &Postgres, name: &str) -> Result<Option<u64>, StoreError> {
+    let Some(table) = find_table(store, name).await? else { return Ok(None) };
+    let explain = format!("EXPLAIN (FORMAT JSON) SELECT FROM {}", table.quoted());
+    let rows = store.client.query_typed(&explain, &[]).await;
+    let rows = rows.map_err(|error| failed(ESTIMATE, &error))?;
+    let plan = rows.first().and_then(|row| row.try_get::<_, Value>(0).ok());
+    Ok(plan.and_then(|plan| plan[0]["Plan"]["Plan Rows"].as_u64()))
 }
 
 async fn look(
@@ -102,6 +134,7 @@ async fn look(
         let last_of_it = ends.get(quoted.as_str()).copied();
         let route = route(store, job, &quoted, last_of_it).await?;
         let key = &route.key;
+        refuse_what_moves_keys(job.work, table, key)?;
         if survey.key.is_empty() {
             survey.key = key.shown();
         }
@@ -148,6 +181,31 @@ async fn look(
         }
     }
     Ok(survey)
+}
+
+/// A row whose key is changed may land above the cursor, or above the end of the
+/// range, and be rewritten again: for ever, if each time moves it.
+fn refuse_what_moves_keys(work: &Work, table: &Table, key: &TableKey) -> Result<(), StoreError> {
+    let assigned = match work {
+        Work::Update { set, .. } => assigned::of_set(set),
+        Work::Sql { sql, table, .. } => assigned::of_statement(sql, table),
+        Work::Documents { .. } | Work::CopyToMongo { .. } | Work::CopyToPostgres { .. } => {
+            Vec::new()
+        }
+    };
+    match key.names().into_iter().find(|column| assigned.contains(column)) {
+        None => Ok(()),
+        Some(column) => Err(refused(
+            format!(
+                "the backfill changes {column}, and goes through {} by the key {}: a row that \
+                 moves may be rewritten twice",
+                table.shown(),
+                key.shown()
+            ),
+            "go along a unique index on other columns that are NOT NULL, and name them with \
+             `key = \"…\"`; or fill a new column, and make it the key in `cleanup`",
+        )),
+    }
 }
 
 fn refuse_what_is_no_table(table: &Table) -> Result<(), StoreError> {
