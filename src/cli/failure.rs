@@ -4,7 +4,7 @@
 use crate::cli::config::ConfigError;
 use crate::cli::exit::Exit;
 use crate::cli::project::chain;
-use crate::core::id::Direction;
+use crate::core::id::{Direction, StepName};
 use crate::core::plan::PlanError;
 use crate::core::problem::{Place, Problem};
 use crate::core::step::{Body, Step};
@@ -277,7 +277,11 @@ fn of_execution(error: ExecuteError) -> Failure {
             )
             .next(match &at {
                 Some(at) => {
-                    let step = format!("{}/{}", at.version, at.step.name);
+                    let mut step = format!("{}/{}", at.version, at.step.name);
+                    // Its name alone does not tell where it is recorded.
+                    if let StepName::Named { .. } = at.step.name {
+                        step = format!("{step} --store {}", at.step.store().word());
+                    }
                     format!("look at the database; if it has happened, `migrate repair --mark-applied {step}`; if nothing of it is there, `migrate repair --mark-reverted {step}`")
                 }
                 None => "look at the database, and say so with `migrate repair`".to_owned(),
