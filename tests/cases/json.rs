@@ -158,6 +158,7 @@ fn plan_is_one_object_with_every_statement() {
             has_keys(
                 step,
                 &[
+                    "rows",
                     "step",
                     "store",
                     "action",

@@ -219,6 +219,7 @@ fn redact(project: &Project, text: &str) -> String {
             (regex(&format!(r" *  {number} (ms|s)(\n|$)")), "  [TIME]$3"),
             (regex(&format!(r"\b{number} (ms|s)\b")), "[TIME]"),
             (regex(r#""(ms|execution_time_ms)":\d+"#), r#""$1":[MS]"#),
+            (regex(r"about [\d,]+ (rows|documents)"), "about [ROWS] $1"),
             (regex(r"tester@[\w.-]+"), "[WHO]"),
             (regex(r"Postgres \d+\.\d+"), "Postgres [VERSION]"),
             (regex(r"MongoDB \d+\.\d+\.\d+"), "MongoDB [VERSION]"),

@@ -502,7 +502,7 @@ fn what_cannot_go_back_is_refused_before_anything_is_changed() {
         "002 done",
         "down",
         &expect![[r#"
-        error: 002-name cannot be reverted: it has no `[[backfill]]` with `direction = "down"`
+        error: 002-name cannot be reverted: what it did in its phase `execute` has no way back: it has no `[[backfill]]` or `[[run]]` with `direction = "down"`
         hint: nothing was changed; write a new migration that leads away from it"#]],
     );
     check(
