@@ -18,12 +18,6 @@ use std::time::Instant;
 /// # Errors
 /// Exit code 2.
 pub fn goal(args: &args::Up) -> Result<Goal, Failure> {
-    // Somebody who wants to help must not wait for a lease without knowing why.
-    if args.join {
-        let message = "`--join` is not supported yet";
-        return Err(Failure::new(Exit::Usage, "NOT_YET", message)
-            .next("run `migrate up` without it; `workers` in the `[[backfill]]` lets one run do more at once"));
-    }
     Ok(Goal::Up(Up {
         to: args.to.as_deref().map(project::version).transpose()?,
         steps: args.steps,
