@@ -92,7 +92,7 @@ const DOWN: [&str; 4] = ["down", "--to", "0", "--yes"];
 fn seen(database: &Database) -> Dump {
     let mut dump = dump(database);
     let ours = dump.history.lines().filter(|line| !line.contains('#'));
-    dump.history = ours.map(|line| format!("{line}\n")).collect();
+    dump.history = ours.flat_map(|line| [line, "\n"]).collect();
     dump
 }
 
