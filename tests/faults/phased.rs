@@ -91,8 +91,8 @@ const DOWN: [&str; 4] = ["down", "--to", "0", "--yes"];
 /// is for each run to say.
 fn seen(database: &Database) -> Dump {
     let mut dump = dump(database);
-    let ours = dump.history.lines().filter(|line| !line.contains('#'));
-    dump.history = ours.flat_map(|line| [line, "\n"]).collect();
+    let lines = dump.history.split_inclusive('\n');
+    dump.history = lines.filter(|line| !line.contains('#')).collect();
     dump
 }
 
@@ -186,6 +186,7 @@ fn a_migration_in_phases_killed_at_some_failpoints_goes_on() {
 }
 
 #[test]
+#[ignore = "minutes: scripts/test --faults"]
 fn a_migration_in_phases_killed_at_some_failpoints_of_its_way_back_goes_on() {
     let (one, three) = (down_killed(1, 13), down_killed(3, 17));
     eprintln!("down in phases was killed at {one} failpoints with one worker, {three} with three");
