@@ -1,7 +1,7 @@
 //! Backfills in Postgres.
 //!
 //! A batch is one transaction: the bound is found, the rows up to it are
-//! rewritten, the cursor is moved, and the fence is looked at last. The row of
+//! rewritten, and the cursor is moved if the fence still stands. The row of
 //! the cursor is locked all the while, so nobody takes a shard in the middle of
 //! a batch of it.
 
@@ -609,7 +609,10 @@ async fn rewrite(
     let advance = format!(
         "UPDATE {steps} SET cursor = cursor || $5::text::jsonb, rows = coalesce(rows, 0) + $6, fence = $7, \
          recorded_at = pg_catalog.clock_timestamp() \
-         WHERE version = $1 AND step = $2 AND attempt = $3 AND event = 'progress' AND run_id = $4"
+         WHERE version = $1 AND step = $2 AND attempt = $3 AND event = 'progress' AND run_id = $4 \
+         AND EXISTS (SELECT 1 FROM {} AS r \
+         WHERE r.run_id = $4 AND r.fence = $7 AND r.outcome = 'running' FOR SHARE)",
+        store.table("migration_runs")
     );
     let advance_params: [(&(dyn ToSql + Sync), Type); 7] = [
         (&version, Type::INT8),
@@ -621,19 +624,19 @@ async fn rewrite(
         (&store.fence, Type::INT8),
     ];
     // Whatever a function in the statement or a trigger set must not reach our own.
+    // The run's row is locked from here to the commit, and no longer: its heartbeat
+    // waits for it.
     let reset = format!("RESET ALL; RESET ROLE; RESET SESSION AUTHORIZATION; {OWN_TIMEOUTS}");
-    let (set, advanced, fenced) = join3(
+    let (set, advanced) = join(
         store.client.batch_execute(&reset),
         store.client.execute_typed(&advance, &advance_params),
-        check_fence(store, BATCH),
     )
     .await;
     set.map_err(|error| failed(BATCH, &error))?;
-    let advanced = advanced.map_err(|error| failed(BATCH, &error))?;
-    fenced?;
-    match advanced {
+    match advanced.map_err(|error| failed(BATCH, &error))? {
         1 => Ok(Some(Batch { shard: moved, passed, rows: rewritten, commit: Duration::ZERO })),
-        _ => Ok(None),
+        // Nobody can have taken the shard, as its row is locked, unless the lease went.
+        _ => check_fence(store, BATCH).await.map(|()| None),
     }
 }
 
