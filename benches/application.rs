@@ -1,0 +1,307 @@
+//! What an application notices of a backfill: how long its reads and updates of
+//! single rows take while nothing else happens, during a backfill at the default
+//! pace, and during one without any. And how much memory the program takes for a
+//! million rows and a million documents.
+//!
+//! `cargo bench --bench application [ROWS [ROWS FOR MEMORY]]`; no rows: not
+//! measured.
+
+#[path = "../tests/support/mod.rs"]
+mod support;
+
+use bson::{Document, doc};
+use lockstep::core::id::StoreName;
+use std::fs;
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+use tokio_postgres::types::Type;
+
+/// Operations begin this often, whether those before came back or not.
+const EVERY: Duration = Duration::from_millis(5);
+
+/// Connections that take turns.
+const CONNECTIONS: u64 = 8;
+
+/// How long nothing else happens.
+const IDLE: Duration = Duration::from_secs(10);
+
+/// Until a server that was just filled is at rest, and the application warm.
+const WARM: Duration = Duration::from_secs(3);
+
+fn main() {
+    let sizes: Vec<u32> = std::env::args().filter_map(|word| word.parse().ok()).collect();
+    let rows = sizes.first().copied().unwrap_or(300_000);
+    let for_memory = sizes.get(1).copied().unwrap_or(1_000_000);
+    if rows > 0 {
+        println!(
+            "an application that reads or updates a row of {rows} each {} ms, in ms:",
+            EVERY.as_millis()
+        );
+        for store in StoreName::BOTH {
+            application(store, rows);
+        }
+    }
+    if for_memory > 0 {
+        memory(for_memory);
+    }
+}
+
+fn application(store: StoreName, rows: u32) {
+    println!(
+        "{:<9} {:<22} {:>6} {:>7} {:>7} {:>8} {:>7}  ratio of p99",
+        store.title(),
+        "",
+        "count",
+        "p50",
+        "p99",
+        "maximum",
+        "seconds"
+    );
+    for (name, arguments) in [("default pace", &["up"][..]), ("pace off", &["up", "--unthrottled"])]
+    {
+        let database = support::Database::new("bench");
+        fill(&database, store, rows);
+        let mut idle = measure(&database, store, rows, WARM + IDLE, None);
+        // The first ones are warming up.
+        let warm = idle.len() * usize::try_from(WARM.as_secs()).expect("is small")
+            / usize::try_from((WARM + IDLE).as_secs()).expect("is small");
+        idle.drain(..warm);
+        let project = project(&[store]);
+        let mut run = start(&project, &database, arguments);
+        let began = Instant::now();
+        let during = measure(&database, store, rows, Duration::ZERO, Some(&mut run));
+        let took = began.elapsed();
+        let of_idle = line(&format!("idle, before {name}"), idle, IDLE, None);
+        line(name, during, took, Some(of_idle));
+    }
+}
+
+/// Prints how long operations took; returns the 99th percentile.
+fn line(name: &str, mut took: Vec<Duration>, whole: Duration, idle: Option<f64>) -> f64 {
+    took.sort_unstable();
+    let ms = |duration: Duration| duration.as_secs_f64() * 1_000.0;
+    let at = |percent: usize| ms(took[(took.len() * percent / 100).min(took.len() - 1)]);
+    let (p50, p99, most) = (at(50), at(99), at(100));
+    let ratio = idle.map_or(String::new(), |idle| format!("{:.2}", p99 / idle));
+    println!(
+        "{:<9} {name:<22} {:>6} {p50:>7.2} {p99:>7.2} {most:>8.2} {:>7.1}  {ratio}",
+        "",
+        took.len(),
+        whole.as_secs_f64()
+    );
+    p99
+}
+
+/// Works as an application for so long, or until a program ends. Returns how long
+/// operations took, from when they should have begun, in the order of their beginning.
+fn measure(
+    database: &support::Database,
+    store: StoreName,
+    rows: u32,
+    time: Duration,
+    until: Option<&mut Child>,
+) -> Vec<Duration> {
+    let over = AtomicBool::new(false);
+    let next = AtomicU64::new(0);
+    let began = Instant::now();
+    let mut all = std::thread::scope(|scope| {
+        let connections: Vec<_> = (0..CONNECTIONS)
+            .map(|_| scope.spawn(|| connection(database, store, rows, began, &next, &over)))
+            .collect();
+        match until {
+            Some(program) => {
+                let status = program.wait().expect("a child");
+                assert!(status.success(), "migrate ended with {status}");
+            }
+            None => std::thread::sleep(time),
+        }
+        over.store(true, Ordering::Relaxed);
+        let ends = connections.into_iter().map(|it| it.join().expect("the application works"));
+        ends.flatten().collect::<Vec<_>>()
+    });
+    all.sort_unstable_by_key(|(number, _)| *number);
+    all.into_iter().map(|(_, took)| took).collect()
+}
+
+/// One connection: takes the next operation that is due, waits for its time, runs it.
+fn connection(
+    database: &support::Database,
+    store: StoreName,
+    rows: u32,
+    began: Instant,
+    next: &AtomicU64,
+    over: &AtomicBool,
+) -> Vec<(u64, Duration)> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.expect("a runtime starts");
+    let session = runtime.block_on(Session::open(database, store));
+    // It is open when it begins to count; what is due by then is for nobody.
+    let opened = u64::try_from(began.elapsed().as_nanos() / EVERY.as_nanos()).expect("is small");
+    next.fetch_max(opened, Ordering::Relaxed);
+    let mut took = Vec::new();
+    while !over.load(Ordering::Relaxed) {
+        let number = next.fetch_add(1, Ordering::Relaxed);
+        let due = began + EVERY * u32::try_from(number).expect("is small");
+        // Not a timer of the runtime: those are a millisecond late.
+        std::thread::sleep(due.saturating_duration_since(Instant::now()));
+        // Anywhere, but everywhere in the end.
+        let row = number.wrapping_mul(0x9E37_79B9_7F4A_7C15) % u64::from(rows) + 1;
+        let row = i64::try_from(row).expect("is small");
+        runtime.block_on(session.once(row, number.is_multiple_of(2)));
+        took.push((number, due.elapsed()));
+    }
+    took
+}
+
+enum Session {
+    Postgres(tokio_postgres::Client, [tokio_postgres::Statement; 2]),
+    Mongo(mongodb::Collection<Document>),
+}
+
+impl Session {
+    async fn open(database: &support::Database, store: StoreName) -> Session {
+        match store {
+            StoreName::Postgres => {
+                let client = postgres(database).await;
+                let read = "SELECT n FROM t WHERE id = $1";
+                let read = client.prepare_typed(read, &[Type::INT8]).await.expect("a table");
+                let update = "UPDATE t SET seen = seen + 1 WHERE id = $1";
+                let update = client.prepare_typed(update, &[Type::INT8]).await.expect("a table");
+                Session::Postgres(client, [read, update])
+            }
+            StoreName::Mongo => {
+                let client = mongodb::Client::with_uri_str(&database.mongo_uri).await;
+                let client = client.expect("MongoDB answers");
+                let all = client.database(&database.name).collection("c");
+                let session = Session::Mongo(all);
+                session.once(1, true).await;
+                session
+            }
+        }
+    }
+
+    async fn once(&self, row: i64, reads: bool) {
+        match self {
+            Session::Postgres(client, [read, update]) => {
+                let statement = if reads { read } else { update };
+                client.query(statement, &[&row]).await.expect("Postgres answers");
+            }
+            Session::Mongo(all) if reads => {
+                all.find_one(doc! { "_id": row }).await.expect("MongoDB answers");
+            }
+            Session::Mongo(all) => {
+                let seen = doc! { "$inc": { "seen": 1 } };
+                all.update_one(doc! { "_id": row }, seen).await.expect("MongoDB answers");
+            }
+        }
+    }
+}
+
+async fn postgres(database: &support::Database) -> tokio_postgres::Client {
+    let (client, connection) =
+        tokio_postgres::connect(&database.postgres_url, tokio_postgres::NoTls)
+            .await
+            .expect("Postgres answers");
+    tokio::spawn(connection);
+    client
+}
+
+fn fill(database: &support::Database, store: StoreName, rows: u32) {
+    support::block_on(async || match store {
+        StoreName::Postgres => {
+            let client = postgres(database).await;
+            let script = format!(
+                "CREATE TABLE t (id bigint PRIMARY KEY, n int NOT NULL, seen int NOT NULL, \
+                 filler text NOT NULL); \
+                 INSERT INTO t SELECT g, 0, 0, repeat('x', 200) FROM generate_series(1, {rows}) AS g"
+            );
+            client.batch_execute(&script).await.expect("a table");
+            client.batch_execute("VACUUM ANALYZE t").await.expect("statistics");
+            client.batch_execute("CHECKPOINT").await.expect("a superuser");
+        }
+        StoreName::Mongo => {
+            let client = mongodb::Client::with_uri_str(&database.mongo_uri).await;
+            let all = client.expect("a URI").database(&database.name).collection("c");
+            let mut next = 1;
+            while next <= rows {
+                let upto = rows.min(next + 9_999);
+                let part = (next..=upto).map(|id| {
+                    doc! { "_id": i64::from(id), "n": 0, "seen": 0, "filler": "x".repeat(200) }
+                });
+                all.insert_many(part).await.expect("MongoDB answers");
+                next = upto + 1;
+            }
+        }
+    });
+}
+
+fn project(stores: &[StoreName]) -> tempfile::TempDir {
+    let folder = tempfile::tempdir().expect("a folder");
+    let backfills = stores.iter().map(|store| match store {
+        StoreName::Postgres => {
+            "[[backfill]]\nname = \"rows\"\npostgres = { table = \"t\", set = \"n = n + 1\" }\n"
+        }
+        StoreName::Mongo => {
+            "[[backfill]]\nname = \"documents\"\n\
+             mongo = { collection = \"c\", update = \"{ $inc: { n: 1 } }\" }\n"
+        }
+    });
+    let migration = folder.path().join("migrations/001-one-more");
+    fs::create_dir_all(&migration).expect("a folder");
+    let text: String = backfills.collect();
+    fs::write(migration.join("migration.toml"), text).expect("a file");
+    folder
+}
+
+fn start(project: &tempfile::TempDir, database: &support::Database, arguments: &[&str]) -> Child {
+    Command::new(env!("CARGO_BIN_EXE_migrate"))
+        .args(arguments)
+        .arg("--quiet")
+        .current_dir(project.path())
+        .env("DATABASE_URL", &database.postgres_url)
+        .env("MONGODB_URI", &database.mongo_uri)
+        .stdin(Stdio::null())
+        .spawn()
+        .expect("the binary starts")
+}
+
+/// The most memory that the program has had, at any time, of what is resident.
+fn memory(rows: u32) {
+    for (name, arguments) in [("default pace", &["up"][..]), ("pace off", &["up", "--unthrottled"])]
+    {
+        for store in StoreName::BOTH {
+            let database = support::Database::new("bench");
+            fill(&database, store, rows);
+            let project = project(&[store]);
+            let began = Instant::now();
+            let mut run = start(&project, &database, arguments);
+            let status_file = format!("/proc/{}/status", run.id());
+            let mut peak = 0;
+            let status = loop {
+                // The kernel keeps the maximum: the last time it is read is enough.
+                peak = resident(&status_file).unwrap_or(peak);
+                match run.try_wait().expect("a child") {
+                    Some(status) => break status,
+                    None => std::thread::sleep(Duration::from_millis(5)),
+                }
+            };
+            assert!(status.success(), "migrate ended with {status}");
+            let took = began.elapsed().as_secs_f64();
+            println!(
+                "`migrate up` of {rows} in {}, {name}: at most {:.1} MB resident, \
+                 {took:.1} s, {:.0}/s",
+                store.title(),
+                f64::from(peak) / 1024.0,
+                f64::from(rows) / took
+            );
+        }
+    }
+}
+
+/// The high-water mark, in KiB; none once it has ended.
+fn resident(status: &str) -> Option<u32> {
+    let text = fs::read_to_string(status).ok()?;
+    let line = text.lines().find(|line| line.starts_with("VmHWM:"))?;
+    line.split_whitespace().nth(1)?.parse().ok()
+}
