@@ -81,8 +81,8 @@ fn batches(url: &str) -> i64 {
 
 /// The first number with a point in a text: `a standby is 1.4 s behind`.
 fn seconds(text: &str) -> f64 {
-    let words = text.split_whitespace().filter(|word| word.contains('.'));
-    words.filter_map(|word| word.parse().ok()).next().expect("it says how many seconds")
+    let mut words = text.split_whitespace().filter(|word| word.contains('.'));
+    words.find_map(|word| word.parse().ok()).expect("it says how many seconds")
 }
 
 #[test]
