@@ -7,8 +7,8 @@
 //! of processes may work at one backfill; one of them leads it, which is to cut
 //! shards and to sweep.
 //!
-//! Reading order: this file; [`worker`], which goes through one shard;
-//! [`watch`], which asks people and servers; [`board`], what they share.
+//! Reading order: this file; `worker`, which goes through one shard;
+//! `watch`, which asks people and servers; `board`, what they share.
 //!
 //! [`Throttle`]: crate::core::pace::Throttle
 
