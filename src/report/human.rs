@@ -404,12 +404,12 @@ mod tests {
         ];
         assert!(lines.iter().all(|line| line.chars().count() == 80), "{lines:#?}");
         lines.push(human.invariant_line("every user has a role", false, ["0", "2"], took));
+        // A common indent would be taken off the expected text.
         expect![[r#"
-              ok prepare/postgres/1           Postgres ALTER TABLE users ADD COLUMN…   12 ms
-              ok execute/a-backfill-with-a-v… MongoDB  ALTER TABLE users ADD COLUMN…   12 ms
-              ok every user has a role: 0                                              12 ms
-              broken every user has a role: expected 0, found 2  12 ms
-        "#]]
-        .assert_eq(&(lines.join("\n") + "\n"));
+            |  ok prepare/postgres/1           Postgres ALTER TABLE users ADD COLUMN…   12 ms
+            |  ok execute/a-backfill-with-a-v… MongoDB  ALTER TABLE users ADD COLUMN…   12 ms
+            |  ok every user has a role: 0                                              12 ms
+            |  broken every user has a role: expected 0, found 2  12 ms"#]]
+        .assert_eq(&lines.iter().map(|line| format!("|{line}")).collect::<Vec<_>>().join("\n"));
     }
 }
