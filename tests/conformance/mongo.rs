@@ -30,7 +30,16 @@ pub fn step(script: &str) -> MongoStep {
     statement.step
 }
 
+/// On a busy machine a server may take longer to answer than these tests let
+/// anybody wait for one that is gone.
 pub async fn connect(uri: &str, run_id: &str) -> Mongo {
+    const TRIES: u32 = 20;
+    for _ in 1..TRIES {
+        match Mongo::connect(MongoConfig::parse(uri).await.unwrap(), run_id).await {
+            Err(error) if error.fate == Fate::Unreachable => {}
+            connected => return connected.unwrap(),
+        }
+    }
     Mongo::connect(MongoConfig::parse(uri).await.unwrap(), run_id).await.unwrap()
 }
 
@@ -65,7 +74,7 @@ impl Server {
     pub async fn open_at(&self, address: &str, run_id: &str) -> Mongo {
         let name = &self.database.name;
         let uri = format!(
-            "mongodb://{address}/{name}?directConnection=true&serverSelectionTimeoutMS=500"
+            "mongodb://{address}/{name}?directConnection=true&serverSelectionTimeoutMS=1000"
         );
         connect(&uri, run_id).await
     }
