@@ -219,7 +219,8 @@ where
             match self.act(work, action, begun).await {
                 Ok(()) => progress = true,
                 Err(cause) => {
-                    if progress {
+                    // What may have left a trace has begun.
+                    if progress || self.in_doubt {
                         self.note_time(work, begun);
                     } else {
                         self.forget_row(work, &cause, step.as_ref());
@@ -283,7 +284,6 @@ where
         if let Some(step) = step
             && step.commit == Commit::Journaled
             && undone
-            && !self.in_doubt
         {
             self.behind.of(step.store()).push(Entry::RowGone(work.version));
         }

@@ -33,6 +33,7 @@ transcripts! {
     alone,
     down,
     edited,
+    failing_backfill,
     failing_down,
     failing_index,
     failing_insert,

@@ -4,15 +4,15 @@ use super::{Cause, Executor, record};
 use crate::core::backfill::Backfill;
 use crate::core::history::{Event, Record};
 use crate::core::id::{StepId, StoreName};
-use crate::core::notice::Notice;
+use crate::core::notice::{Notice, Notices};
 use crate::core::parse::manifest::Invariant;
 use crate::core::plan::{Attempt, Work};
 use crate::core::step::{Program, Timeouts};
 use crate::engine::backfill::{self, BackfillError, Settings, Task};
 use crate::engine::invariant::{Asking, check};
 use crate::engine::program::{self, ProgramError, Surroundings};
-use crate::store::backfill::Job;
-use crate::store::{MongoStore, PostgresStore};
+use crate::store::backfill::{Backfills, Job};
+use crate::store::{Fate, MongoStore, PostgresStore};
 
 impl<P: PostgresStore, M: MongoStore> Executor<'_, '_, '_, P, M> {
     /// Begins a backfill, or goes on with one. How far it is is kept by its store,
@@ -44,17 +44,19 @@ impl<P: PostgresStore, M: MongoStore> Executor<'_, '_, '_, P, M> {
         let (postgres, mongo) = (stores.postgres.as_mut(), stores.mongo.as_mut());
         let done = match (store, postgres, mongo) {
             (StoreName::Postgres, Some(postgres), mongo) => {
-                backfill::run(postgres, mongo, task, settings, notices).await
+                lead(postgres, mongo, task, settings, notices).await
             }
             (StoreName::Mongo, postgres, Some(mongo)) => {
-                backfill::run(mongo, postgres, task, settings, notices).await
+                lead(mongo, postgres, task, settings, notices).await
             }
             (store, ..) => return Err(crate::store::not_configured(store).into()),
         };
-        match done {
-            Ok(_) => {}
-            Err(BackfillError::Store(error)) => return Err(error.into()),
-            Err(BackfillError::Stopped(reason)) => return Err(Cause::Stopped(reason)),
+        if let Err((error, is_begun)) = done {
+            self.in_doubt = is_begun;
+            return Err(match error {
+                BackfillError::Store(error) => error.into(),
+                BackfillError::Stopped(reason) => Cause::Stopped(reason),
+            });
         }
         Ok(self.append(store, vec![record(work, attempt, Event::Applied)]).await?)
     }
@@ -106,4 +108,21 @@ impl<P: PostgresStore, M: MongoStore> Executor<'_, '_, '_, P, M> {
     pub(super) fn remark(&mut self, text: String) {
         self.say(Notice::Remark(text));
     }
+}
+
+/// Does a backfill to its end. An error comes with whether anything of it may be
+/// recorded: a store that was lost did not say.
+async fn lead<S: Backfills, O: Backfills>(
+    store: &mut S,
+    other: Option<&mut O>,
+    task: Task<'_>,
+    settings: Settings<'_>,
+    notices: &mut dyn Notices,
+) -> Result<(), (BackfillError, bool)> {
+    let Err(error) = backfill::run(store, other, task, settings, notices).await else {
+        return Ok(());
+    };
+    let is_lost = matches!(&error, BackfillError::Store(error) if error.fate != Fate::Refused);
+    let is_begun = is_lost || store.shards(task.job).await.map_or(true, |it| !it.is_empty());
+    Err((error, is_begun))
 }
