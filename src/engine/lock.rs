@@ -42,16 +42,8 @@ where
     /// Whether a lease is somebody else's by now. Then what was seen since may be
     /// their doing, and what we make of it is nothing to tell anybody.
     pub async fn lost(&mut self) -> Option<LockError> {
-        for store in self.stores.configured() {
-            match self.stores.check_lease(store).await {
-                Err(error) if error.fate == Fate::Fenced => {
-                    return Some(LockError::Lost { store, why: error.said.message });
-                }
-                // A store that does not answer has not said that it is lost.
-                Ok(()) | Err(_) => {}
-            }
-        }
-        None
+        let (store, why) = lost(self.stores).await?;
+        Some(LockError::Lost { store, why })
     }
 }
 
@@ -317,7 +309,7 @@ where
         let now = read(stores).await.map_err(LockError::from)?;
         let mut locked = Locked { stores: &mut *stores, histories: now.histories };
         tokio::select! {
-            result = work(&mut locked, &mut *notices) => result,
+            result = Box::pin(work(&mut locked, &mut *notices)) => result,
             error = lost_lease(&mut lost_seen) => {
                 lost = Some(error.clone());
                 Err(error.into())
@@ -328,9 +320,10 @@ where
     drop(hearts);
     if result.is_err()
         && lost.is_none()
-        && let Some((store, why)) = Box::pin(taken(stores)).await
+        && let Some((store, why)) = Box::pin(self::lost(stores)).await
     {
-        // Whoever took it has ended our sessions, and that is not what is wrong.
+        // What went wrong may have been another run's doing: whoever took it has ended
+        // our sessions, or has gone on with what we were at.
         result = Err(LockError::Lost { store, why }.into());
     }
     if lost.is_some() {
@@ -479,26 +472,21 @@ where
 /// lease takes this long at most.
 const LOOK_AT_LEASE: Duration = Duration::from_secs(3);
 
-/// Whether a run that failed has lost its lease, and where.
-async fn taken<P, M>(stores: &mut Stores<P, M>) -> Option<(StoreName, String)>
+/// Whether a lease is somebody else's by now.
+async fn lost<P, M>(stores: &mut Stores<P, M>) -> Option<(StoreName, String)>
 where
     P: Store<Step = PgStep>,
     M: Store<Step = MongoStep>,
 {
     let look = async {
-        if let Some(postgres) = &mut stores.postgres
-            && let Ok(mut heart) = postgres.heart().await
-            && let Err(error) = heart.beat().await
-            && error.fate == Fate::Fenced
-        {
-            return Some((StoreName::Postgres, error.said.message));
-        }
-        if let Some(mongo) = &mut stores.mongo
-            && let Ok(mut heart) = mongo.heart().await
-            && let Err(error) = heart.beat().await
-            && error.fate == Fate::Fenced
-        {
-            return Some((StoreName::Mongo, error.said.message));
+        for store in stores.configured() {
+            match stores.check_lease(store).await {
+                Err(error) if error.fate == Fate::Fenced => {
+                    return Some((store, error.said.message));
+                }
+                // A store that does not answer has not said that it is lost.
+                Ok(()) | Err(_) => {}
+            }
         }
         None
     };

@@ -126,7 +126,7 @@ where
 {
     let read = lock::read(stores).await?;
     let pairing = pairing(stores, repair, &read).map_err(RunError::from)?;
-    let mend = async |locked: &mut Locked<'_, P, M>, notices: &mut dyn Notices| loop {
+    let work = async |locked: &mut Locked<'_, P, M>, notices: &mut dyn Notices| loop {
         let remedy = decide(locked.stores, repair, &settings, &locked.histories).await?;
         let plan = match remedy {
             Remedy::Write(entries) => {
@@ -145,13 +145,6 @@ where
             return seal(locked, &settings, notices).await;
         }
         locked.histories = lock::read(locked.stores).await?.histories;
-    };
-    let work = async |locked: &mut Locked<'_, P, M>, notices: &mut dyn Notices| {
-        match Box::pin(mend(locked, notices)).await {
-            // What it saw may have been another run's doing.
-            Err(error) => Err(locked.lost().await.map_or(error, FailedRepair::from)),
-            Ok(()) => Ok(()),
-        }
     };
     let waiting = Waiting { limit: settings.lock_wait, notices, stop: settings.stop, pairing };
     let still = async |_: &mut Stores<P, M>, _: &Read, _: &mut dyn Notices| Ok(true);

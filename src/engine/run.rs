@@ -271,7 +271,7 @@ where
     // What failed before the way back from it began.
     let failed = RefCell::new(None);
 
-    let reach = async |locked: &mut Locked<'_, P, M>, notices: &mut dyn Notices| {
+    let work = async |locked: &mut Locked<'_, P, M>, notices: &mut dyn Notices| {
         let mut finished = Vec::new();
         let mut first = true;
         loop {
@@ -324,15 +324,6 @@ where
             }
         }
     };
-    let work = async |locked: &mut Locked<'_, P, M>, notices: &mut dyn Notices| {
-        let reached = Box::pin(reach(locked, notices)).await;
-        match reached {
-            Err(error) if tells_what_is_there(&error) => {
-                Err(locked.lost().await.map_or(error, RunError::from))
-            }
-            reached => reached,
-        }
-    };
     let mut helper =
         Helper { set, run: &run, means, stop, told: BTreeSet::new(), is_refused: false };
     let still = async |stores: &mut Stores<P, M>, read: &Read, notices: &mut dyn Notices| {
@@ -372,22 +363,6 @@ where
         // The lease was lost on the way back. That is not why it failed.
         (Err(error), Some(failed)) => {
             Err(RunError::RolledBack(Box::new(RolledBack { failed, back: Err(error) })))
-        }
-    }
-}
-
-/// Whether an error says what was found in the stores. It is only true while
-/// nobody else is at work there.
-fn tells_what_is_there(error: &RunError) -> bool {
-    match error {
-        RunError::Plan(_) | RunError::Pair(_) => true,
-        RunError::Execute(error) => match &error.cause {
-            execute::Cause::Store(error) => error.fate == Fate::Refused,
-            execute::Cause::Obstacle(_) | execute::Cause::Ask | execute::Cause::Broken(_) => true,
-            execute::Cause::Program(_) | execute::Cause::Stopped(_) => false,
-        },
-        RunError::Store(_) | RunError::Lock(_) | RunError::Changed | RunError::RolledBack(_) => {
-            false
         }
     }
 }
