@@ -113,6 +113,18 @@ pub struct StepState {
 }
 
 impl StepState {
+    /// A record of another event of the same step and attempt.
+    pub fn record(&self, step: StepId, event: Event) -> Record {
+        Record {
+            step,
+            attempt: self.attempt,
+            event,
+            rank: self.rank,
+            checksum: self.checksum,
+            migration_checksum: self.migration_checksum,
+        }
+    }
+
     /// What the events add up to.
     pub fn status(&self) -> Status {
         match self.events.last() {

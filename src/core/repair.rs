@@ -204,14 +204,7 @@ fn mark_reverted(
     let (state, _) = find(known, id, store)?;
     let already = || RepairError::Already { id: id.clone(), status: "not applied" };
     let state = state.filter(|state| state.status() != Status::Pending).ok_or_else(already)?;
-    let record = Record {
-        step: id.clone(),
-        attempt: state.attempt,
-        event: Event::Reverted,
-        rank: state.rank,
-        checksum: state.checksum,
-        migration_checksum: state.migration_checksum,
-    };
+    let record = state.record(id.clone(), Event::Reverted);
     let mut entries = vec![(store, Entry::Record(record))];
     entries.extend(unsealed(known, id.version));
     Ok(entries)
@@ -401,14 +394,7 @@ fn forget(
         let live = histories.of(store).steps_of(version);
         let live = live.filter(|(_, state)| state.status() != Status::Pending);
         for (name, state) in live {
-            let record = Record {
-                step: StepId { version, name: name.clone() },
-                attempt: state.attempt,
-                event: Event::Reverted,
-                rank: state.rank,
-                checksum: state.checksum,
-                migration_checksum: state.migration_checksum,
-            };
+            let record = state.record(StepId { version, name: name.clone() }, Event::Reverted);
             entries.push((store, Entry::Record(record)));
         }
         if histories.of(store).row(version).is_some() {

@@ -330,11 +330,7 @@ where
             }
             Action::Pause(time) => {
                 self.remark(format!("waiting {} before the next phase", show(*time)));
-                let mut stop = self.context.stop.clone();
-                tokio::select! {
-                    reason = stop.wait() => return Err(Cause::Stopped(reason)),
-                    () = tokio::time::sleep(*time) => {}
-                }
+                self.rest(*time).await?;
             }
             Action::Check(steps) => {
                 for step in steps {
@@ -447,11 +443,16 @@ where
                 tries: STEP_TRIES,
                 again,
             });
-            let mut stop = self.context.stop.clone();
-            tokio::select! {
-                reason = stop.wait() => return Err(Cause::Stopped(reason)),
-                () = sleep(again) => {}
-            }
+            self.rest(again).await?;
+        }
+    }
+
+    /// Waits, unless somebody asks to stop.
+    async fn rest(&self, time: Duration) -> Result<(), Cause> {
+        let mut stop = self.context.stop.clone();
+        tokio::select! {
+            reason = stop.wait() => Err(Cause::Stopped(reason)),
+            () = sleep(time) => Ok(()),
         }
     }
 
@@ -729,14 +730,7 @@ fn entries<'a>(
     event: Event,
 ) -> impl Iterator<Item = Entry> + 'a {
     steps.iter().map(move |(name, state)| {
-        Entry::Record(Record {
-            step: StepId { version: work.version, name: name.clone() },
-            attempt: state.attempt,
-            event,
-            rank: state.rank,
-            checksum: state.checksum,
-            migration_checksum: state.migration_checksum,
-        })
+        Entry::Record(state.record(StepId { version: work.version, name: name.clone() }, event))
     })
 }
 

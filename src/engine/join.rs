@@ -5,7 +5,7 @@
 //! with the fence of whoever leads, and writes nothing but batches of shards that
 //! it took: when the lease goes to another run, both end together.
 
-use crate::core::history::{Event, Histories, Record};
+use crate::core::history::{Event, Histories};
 use crate::core::id::{Direction, StepId, StepName, StoreName};
 use crate::core::migration::MigrationSet;
 use crate::core::notice::{Notice, Notices};
@@ -64,14 +64,7 @@ impl Helper<'_> {
                     step.name == *name && step.store() == store && step.checksum == state.checksum
                 });
                 let Some(Body::Backfill(backfill)) = step.map(|step| &step.body) else { continue };
-                let record = Record {
-                    step: StepId { version, name: name.clone() },
-                    attempt: state.attempt,
-                    event: Event::Progress,
-                    rank: state.rank,
-                    checksum: state.checksum,
-                    migration_checksum: state.migration_checksum,
-                };
+                let record = state.record(StepId { version, name: name.clone() }, Event::Progress);
                 let timeouts = backfill.timeouts;
                 let job = Job { work: &backfill.work, record: &record, timeouts };
                 let task = Task { job, backfill, entries: &[] };

@@ -8,7 +8,7 @@ use lockstep::core::checksum::Checksum;
 use lockstep::core::history::{Entry, Event, Record};
 use lockstep::core::id::{StepId, Version};
 use lockstep::core::notice::{BackfillState, Notice};
-use lockstep::core::pace::{self, AtLimit, Level, Limits, Reading, Steering};
+use lockstep::core::pace::{self, AtLimit, Level, Reading, Steering};
 use lockstep::core::parse::manifest::{Pace, Work};
 use lockstep::core::step::{QualifiedName, Timeouts};
 use lockstep::engine::backfill::{BackfillError, Done, Settings, Task, join, run};
@@ -34,23 +34,6 @@ fn backfill(pace: Pace) -> Backfill {
         pace,
         max_bad: 0,
         timeouts: Timeouts::default(),
-    }
-}
-
-fn project() -> pace::Settings {
-    pace::Settings {
-        throttled: true,
-        batch: None,
-        batch_time: Duration::from_millis(100),
-        pause: Duration::ZERO,
-        nice: 0.0,
-        rate: None,
-        window: None,
-        limits: Limits {
-            replication_lag: Duration::from_secs(5),
-            commit_latency: Duration::from_millis(100),
-            active_backends: None,
-        },
     }
 }
 
@@ -107,7 +90,7 @@ impl<'a> Process<'a> {
         let job = Job { work: &backfill.work, record: &record, timeouts: Timeouts::default() };
         let entries = [Entry::RowGone(Version(9))];
         let task = Task { job, backfill: &backfill, entries: &entries };
-        let project = project();
+        let project = pace::Settings::default();
         let settings = Settings { pace: &project, minute: &|| 0, stop: &self.stop };
         let mut notices = |notice: Notice| self.notices.borrow_mut().push(notice);
         let mut store = Model::new(self.world, &self.run);

@@ -8,7 +8,7 @@ use crate::cli::output::Output;
 use crate::cli::project::Files;
 use crate::core::backfill::Shard;
 use crate::core::history::{Event, Histories, Record};
-use crate::core::id::{StepId, StepName, StoreName};
+use crate::core::id::{StepId, StoreName};
 use crate::core::migration::MigrationSet;
 use crate::core::pace::{Level, Limits, Reading, Steer, Steering};
 use crate::core::step::{Body, MongoStep, PgStep};
@@ -176,19 +176,10 @@ async fn running<P: Backfills, M: Backfills>(
     let mut found = Vec::new();
     for version in histories.versions() {
         for (store, name, state) in histories.steps_of(version) {
-            // Further shards are rows beside it: `execute/roles#2`.
-            let is_shard = matches!(name, StepName::Named { slug, .. } if slug.contains('#'));
-            if state.events.last() != Some(&Event::Progress) || is_shard {
+            if state.events.last() != Some(&Event::Progress) {
                 continue;
             }
-            let record = Record {
-                step: StepId { version, name: name.clone() },
-                attempt: state.attempt,
-                event: Event::Progress,
-                rank: state.rank,
-                checksum: state.checksum,
-                migration_checksum: state.migration_checksum,
-            };
+            let record = state.record(StepId { version, name: name.clone() }, Event::Progress);
             let steps = set.get(version).map(|migration| migration.steps.as_slice());
             let mut steps = steps.unwrap_or_default().iter();
             let step = steps.find(|step| step.name == *name && step.store() == store);
