@@ -3,6 +3,7 @@
 use serde_json::Value;
 
 use crate::project::{Project, Running, until};
+use crate::session::session;
 
 /// Two migrations with every kind of step.
 const FILES: [(&str, &str); 8] = [
@@ -208,20 +209,9 @@ fn hold_snapshot(project: &Project) -> impl Drop {
             runtime.block_on(client.batch_execute("COMMIT")).expect("it can be ended");
         }
     }
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(1)
-        .enable_all()
-        .build()
-        .expect("a runtime starts");
-    let client = runtime.block_on(async {
-        let url = &project.database.postgres_url;
-        let (client, connection) =
-            tokio_postgres::connect(url, tokio_postgres::NoTls).await.expect("it answers");
-        tokio::spawn(connection);
-        let open = "BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT count(*) FROM users";
-        client.batch_execute(open).await.expect("it can be read");
-        client
-    });
+    let config = project.database.postgres_url.parse().expect("a URL");
+    let open = "BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT count(*) FROM users";
+    let (runtime, client) = session(&config, open);
     Holding(Some((runtime, client)))
 }
 

@@ -5,6 +5,8 @@
 //! `UPDATE_EXPECT=1 cargo test --test cases` writes down what happened. The
 //! modules at the end hold what is clumsy in a transcript.
 
+#[path = "../support/session.rs"]
+mod session;
 #[path = "../support/mod.rs"]
 mod support;
 

@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 
 use crate::damaged::applied;
 use crate::project::{Project, Running, until};
+use crate::session::session;
 
 /// The second migration takes as long as there is a row in `gate`.
 const FILES: [(&str, &str); 6] = [
@@ -152,24 +153,12 @@ struct Holding {
 
 impl Holding {
     fn new(project: &Project, id: &str) -> Holding {
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(1)
-            .enable_all()
-            .build()
-            .expect("a runtime starts");
-        let client = runtime.block_on(async {
-            let mut config: tokio_postgres::Config =
-                project.database.postgres_url.parse().expect("a URL");
-            config.application_name(format!("lockstep/{id}"));
-            let (client, connection) =
-                config.connect(tokio_postgres::NoTls).await.expect("Postgres answers");
-            tokio::spawn(connection);
-            let update = format!(
-                "BEGIN; UPDATE migration_runs SET writes = writes + 1 WHERE run_id = '{id}'"
-            );
-            client.batch_execute(&update).await.expect("nobody else has it");
-            client
-        });
+        let mut config: tokio_postgres::Config =
+            project.database.postgres_url.parse().expect("a URL");
+        config.application_name(format!("lockstep/{id}"));
+        let update =
+            format!("BEGIN; UPDATE migration_runs SET writes = writes + 1 WHERE run_id = '{id}'");
+        let (runtime, client) = session(&config, &update);
         Holding { runtime, client }
     }
 }

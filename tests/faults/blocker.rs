@@ -5,6 +5,7 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
 
 use crate::project::Project;
+use crate::session::session;
 use crate::support::block_on;
 use crate::until;
 
@@ -72,18 +73,8 @@ impl Drop for Blocker {
 }
 
 fn hold(url: &str, ready: &Sender<()>, released: &Receiver<()>) {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(1)
-        .enable_all()
-        .build()
-        .expect("a runtime starts");
-    let client = runtime.block_on(async {
-        let (client, connection) =
-            tokio_postgres::connect(url, tokio_postgres::NoTls).await.expect("Postgres answers");
-        tokio::spawn(connection);
-        client.batch_execute("SELECT pg_advisory_lock(42)").await.expect("the lock is free");
-        client
-    });
+    let config = url.parse().expect("a URL");
+    let (runtime, client) = session(&config, "SELECT pg_advisory_lock(42)");
     ready.send(()).expect("somebody waits for it");
     // An error means that the other end was dropped, and that is the sign.
     let _ = released.recv();

@@ -1,5 +1,7 @@
 //! A session of somebody else.
 
+use crate::session::session;
+
 /// A session of somebody else, in the middle of a transaction.
 pub struct Foreign {
     runtime: tokio::runtime::Runtime,
@@ -9,19 +11,7 @@ pub struct Foreign {
 impl Foreign {
     /// Runs `begin`, and stands still.
     pub fn new(url: &str, begin: &str) -> Foreign {
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(1)
-            .enable_all()
-            .build()
-            .expect("a runtime starts");
-        let client = runtime.block_on(async {
-            let (client, connection) = tokio_postgres::connect(url, tokio_postgres::NoTls)
-                .await
-                .expect("Postgres answers");
-            tokio::spawn(connection);
-            client.batch_execute(begin).await.expect("a transaction begins");
-            client
-        });
+        let (runtime, client) = session(&url.parse().expect("a URL"), begin);
         Foreign { runtime, client }
     }
 

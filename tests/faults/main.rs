@@ -5,6 +5,8 @@
 //! Whatever happened, the same command again makes both stores what they are
 //! after an undisturbed run. Needs the feature `failpoints`, see Cargo.toml.
 
+#[path = "../support/session.rs"]
+mod session;
 #[path = "../support/mod.rs"]
 mod support;
 

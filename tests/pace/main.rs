@@ -7,6 +7,8 @@
 
 #[path = "../support/members.rs"]
 mod members;
+#[path = "../support/session.rs"]
+mod session;
 #[path = "../support/mod.rs"]
 mod support;
 

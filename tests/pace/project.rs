@@ -10,6 +10,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use tempfile::TempDir;
 
+use crate::session::session;
 use crate::support::block_on;
 use crate::{LIMIT, POLL};
 
@@ -196,18 +197,7 @@ impl Foreign {
     }
 
     fn open(url: &str) -> Foreign {
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(1)
-            .enable_all()
-            .build()
-            .expect("a runtime starts");
-        let client = runtime.block_on(async {
-            let (client, connection) = tokio_postgres::connect(url, tokio_postgres::NoTls)
-                .await
-                .expect("Postgres answers");
-            tokio::spawn(connection);
-            client
-        });
+        let (runtime, client) = session(&url.parse().expect("a URL"), "");
         Foreign { runtime, client }
     }
 }
