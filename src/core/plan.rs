@@ -951,9 +951,10 @@ fn apply(
 /// Lets the first transaction of a cleanup ask the invariants that want it, behind
 /// locks on the tables that it touches.
 fn guard(step: &mut Step, migration: &Migration, is_guarded: &mut bool) {
-    let known = touches(step).known;
-    let Body::Postgres(body) = &mut step.body else { return };
-    if step.commit != Commit::Atomic || std::mem::replace(is_guarded, true) {
+    let is_first = step.commit == Commit::Atomic
+        && matches!(step.body, Body::Postgres(_))
+        && !std::mem::replace(is_guarded, true);
+    if !is_first {
         return;
     }
     let guards = migration.steps.iter().filter_map(|step| match &step.body {
@@ -968,10 +969,13 @@ fn guard(step: &mut Step, migration: &Migration, is_guarded: &mut bool) {
         }
         _ => None,
     });
-    body.guards = guards.collect();
-    if body.guards.is_empty() {
+    let guards: Vec<Guard> = guards.collect();
+    if guards.is_empty() {
         return;
     }
+    let known = touches(step).known;
+    let Body::Postgres(body) = &mut step.body else { return };
+    body.guards = guards;
     let tables = known.into_iter().filter(|(store, _)| *store == StoreName::Postgres);
     body.locks = tables
         .map(|(_, name)| match name.split_once('.') {

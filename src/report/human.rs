@@ -344,6 +344,14 @@ pub fn duration(took: Duration) -> String {
     }
 }
 
+/// `1 migration`, `3 migrations`.
+pub fn migrations(n: usize) -> String {
+    match n {
+        1 => "1 migration".to_owned(),
+        n => format!("{n} migrations"),
+    }
+}
+
 /// A text cut to a number of characters.
 pub fn clip(text: &str, width: usize) -> String {
     if text.chars().count() <= width {

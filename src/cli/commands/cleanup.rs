@@ -7,7 +7,7 @@ use crate::cli::failure::Failure;
 use crate::cli::output::Output;
 use crate::cli::project::{self, Project, stop_on_signals};
 use crate::core::plan::Goal;
-use crate::report::human::{Volume, duration};
+use crate::report::human::{Volume, duration, migrations};
 use std::time::Instant;
 
 /// The goal that the arguments describe.
@@ -41,11 +41,7 @@ pub async fn run(global: &Global, args: &args::Cleanup, output: &Output) -> Resu
     match report.finished.len() {
         0 => output.remark("nothing to do: no migration is held"),
         _ if output.volume == Volume::Quiet => {}
-        n => output.remark(&format!(
-            "finished {n} {} in {}",
-            if n == 1 { "migration" } else { "migrations" },
-            duration(began.elapsed())
-        )),
+        n => output.remark(&format!("finished {} in {}", migrations(n), duration(began.elapsed()))),
     }
     Ok(exit)
 }

@@ -10,7 +10,7 @@ use crate::cli::project::{self, Files, Project, stop_on_signals};
 use crate::core::destroys::destroys;
 use crate::core::plan::{Action, Down, Goal, Plan};
 use crate::engine::run::{newest, plan_now};
-use crate::report::human::duration;
+use crate::report::human::{duration, migrations};
 use std::io::IsTerminal;
 use std::time::Instant;
 
@@ -64,11 +64,9 @@ pub async fn run(global: &Global, args: &args::Down, output: &Output) -> Result<
         (0, Some(version)) => {
             output.remark(&format!("nothing to do: {version} was applied last, and it stays"));
         }
-        (n, _) => output.remark(&format!(
-            "reverted {n} {} in {}",
-            if n == 1 { "migration" } else { "migrations" },
-            duration(began.elapsed())
-        )),
+        (n, _) => {
+            output.remark(&format!("reverted {} in {}", migrations(n), duration(began.elapsed())));
+        }
     }
     Ok(exit)
 }

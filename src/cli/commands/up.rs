@@ -10,7 +10,7 @@ use crate::core::migration::OnFailure;
 use crate::core::parse::manifest::CleanupPolicy;
 use crate::core::plan::{Goal, OutOfOrder, Plan, Up, Waits};
 use crate::engine::run::{self, Meanwhile, Report, Settings};
-use crate::report::human::{Volume, duration};
+use crate::report::human::{Volume, duration, migrations};
 use std::time::Instant;
 
 /// The goal that the flags describe.
@@ -83,11 +83,7 @@ pub async fn run(global: &Global, args: &args::Up, output: &Output) -> Result<Ex
         0 if !report.held.is_empty() => output.remark("nothing to do"),
         0 => output.remark("nothing to do: every migration is applied"),
         _ if output.volume == Volume::Quiet => {}
-        n => output.remark(&format!(
-            "applied {n} {} in {}",
-            if n == 1 { "migration" } else { "migrations" },
-            duration(began.elapsed())
-        )),
+        n => output.remark(&format!("applied {} in {}", migrations(n), duration(began.elapsed()))),
     }
     say_held(&report, output);
     Ok(exit)
