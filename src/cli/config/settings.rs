@@ -97,6 +97,7 @@ impl ThrottleSettings {
             throttled: self.enabled,
             batch: None,
             batch_time: self.batch_time,
+            locks: true,
             pause: self.pause,
             nice: self.nice,
             rate: self.rate,

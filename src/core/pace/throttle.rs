@@ -15,6 +15,12 @@ const BATCH_FIRST: u64 = 1_000;
 /// 50 ms with batches of 10,000 rows, and 517 ms with these.
 const BATCH_MAX: u64 = 50_000;
 
+/// A batch that locks rows of the application is larger than the first one only where
+/// that pays: until its commit is one part in so many of it. What it would gain
+/// beyond is little, and the application waits for it: not only for its locks, but
+/// for all that its commit writes.
+const COMMIT_SHARE: u32 = 4;
+
 /// Without a throttle, every batch.
 const BATCH_UNTHROTTLED: u64 = 5_000;
 
@@ -71,6 +77,8 @@ pub struct Settings {
     pub batch: Option<u64>,
     /// What a batch should take.
     pub batch_time: Duration,
+    /// Batches lock rows of the application: they are no larger than pays.
+    pub locks: bool,
     /// Between batches.
     pub pause: Duration,
     /// Sleep that many times the batch's own time.
@@ -90,6 +98,7 @@ impl Default for Settings {
             throttled: true,
             batch: None,
             batch_time: Duration::from_millis(100),
+            locks: true,
             pause: Duration::ZERO,
             nice: 0.0,
             rate: None,
@@ -111,14 +120,15 @@ impl Settings {
         self.pause = pace.pause.unwrap_or(self.pause);
         self.nice = pace.nice.unwrap_or(self.nice);
         self.rate = pace.rate.or(self.rate).filter(|rate| *rate > 0);
-        self.batch_time *= match work {
-            manifest::Work::CopyToMongo { .. } | manifest::Work::CopyToPostgres { .. } => {
-                COPY_TIMES
-            }
+        self.locks = match work {
+            manifest::Work::CopyToMongo { .. } | manifest::Work::CopyToPostgres { .. } => false,
             manifest::Work::Update { .. }
             | manifest::Work::Sql { .. }
-            | manifest::Work::Documents { .. } => 1,
+            | manifest::Work::Documents { .. } => true,
         };
+        if !self.locks {
+            self.batch_time *= COPY_TIMES;
+        }
         self
     }
 }
@@ -161,6 +171,8 @@ pub struct Ran {
     pub rows: u64,
     /// How long it took.
     pub took: Duration,
+    /// How much of that the server took to make it durable.
+    pub commit: Duration,
 }
 
 /// Decides the pace of one backfill, for all its workers: a batch of each tells
@@ -327,7 +339,7 @@ impl Throttle {
         let wait = match after {
             After::Nothing => Duration::ZERO,
             After::Batch(ran) => {
-                self.size.ran(&ran, self.settings.batch_time);
+                self.size.ran(&ran, &self.settings);
                 self.wait(now, &ran)
             }
             After::Passing { asked } => {
@@ -418,14 +430,16 @@ struct Size {
     /// It is this, whatever batches take, unless somebody is in the way.
     fixed: Option<u64>,
     /// What batches did and took, each weighing three quarters of the next; in
-    /// thousandths of a key, and nanoseconds.
+    /// thousandths of a key, and nanoseconds; of the latter, how many went into commits.
     passed: u128,
     took: u128,
+    commit: u128,
 }
 
 impl Size {
     fn new(rows: u64, fixed: Option<u64>) -> Size {
-        Size { rows: rows.max(1), fixed: fixed.map(|fixed| fixed.max(1)), passed: 0, took: 0 }
+        let fixed = fixed.map(|fixed| fixed.max(1));
+        Size { rows: rows.max(1), fixed, passed: 0, took: 0, commit: 0 }
     }
 
     /// To so many rows at most. Several workers may tell of batches that began at
@@ -434,7 +448,8 @@ impl Size {
         self.rows = self.rows.min(rows).max(1);
     }
 
-    fn ran(&mut self, ran: &Ran, target: Duration) {
+    fn ran(&mut self, ran: &Ran, settings: &Settings) {
+        let target = settings.batch_time;
         let half_more = (ran.asked + ran.asked / 2).max(ran.asked + 1);
         // What is fast because there was nothing to rewrite says nothing about the
         // rows that come next, and an end that was reached says nothing about more.
@@ -448,13 +463,14 @@ impl Size {
         if ran.took >= target * STALL_TIMES {
             // It waited for something: what it took is no measure of anything, nor is
             // what went before.
-            (self.passed, self.took) = (0, 0);
+            (self.passed, self.took, self.commit) = (0, 0, 0);
             self.shrink(ran.asked / 4);
             return;
         }
         if ran.rows > 0 {
             self.passed = self.passed * 3 / 4 + u128::from(ran.passed) * 1_000;
             self.took = self.took * 3 / 4 + ran.took.as_nanos();
+            self.commit = self.commit * 3 / 4 + ran.commit.as_nanos();
         }
         if self.passed == 0 {
             return;
@@ -463,9 +479,14 @@ impl Size {
         let right = u64::try_from(right).unwrap_or(BATCH_MAX).clamp(1, BATCH_MAX);
         if right < self.rows {
             self.rows = right;
-        } else if whole {
+        } else if whole && (!settings.locks || self.pays()) {
             self.rows = self.rows.max(right.min(half_more));
         }
+    }
+
+    /// Larger batches would be faster by far: small ones spend their time in commits.
+    fn pays(&self) -> bool {
+        self.rows < BATCH_FIRST || self.commit * u128::from(COMMIT_SHARE) > self.took
     }
 }
 
@@ -481,6 +502,7 @@ mod tests {
             throttled: true,
             batch: None,
             batch_time: Duration::from_millis(100),
+            locks: true,
             pause: Duration::ZERO,
             nice: 0.0,
             rate: None,
@@ -495,9 +517,10 @@ mod tests {
 
     /// A line each: settings first, then what happens.
     /// ```text
-    /// set batch=500 pause=10ms nice=1 rate=100 window=22:00-06:00 unthrottled
+    /// set batch=500 pause=10ms nice=1 rate=100 window=22:00-06:00 unthrottled copy
     /// ran 50ms                  a batch, as large as it was asked to be
     /// ran 50ms of 10            it passed 10 keys; `empty`: nothing was rewritten
+    /// ran 50ms commit 1ms       how much of it went into the commit; else half of it
     /// passing                   it did not happen
     /// lag 1.2 | load 0.5 | lag off | lag nothing
     /// pause why | resume | speed 0.5
@@ -513,6 +536,7 @@ mod tests {
                 let (key, value) = word.split_once('=').unwrap_or((word, ""));
                 match key {
                     "unthrottled" => settings.throttled = false,
+                    "copy" => settings.locks = false,
                     "batch" => settings.batch = Some(value.parse().expect("rows")),
                     "pause" => settings.pause = duration::parse(value).expect("a duration"),
                     "nice" => settings.nice = value.parse().expect("a number"),
@@ -534,12 +558,18 @@ mod tests {
                 ["ran", took, rest @ ..] => {
                     let took = duration::parse(took).expect("a duration");
                     now += took;
+                    let (rest, commit) = match rest {
+                        [rest @ .., "commit", commit] => {
+                            (rest, duration::parse(commit).expect("a duration"))
+                        }
+                        rest => (rest, took / 2),
+                    };
                     let passed = match rest {
                         ["of", passed, ..] => passed.parse().expect("rows"),
                         _ => asked,
                     };
                     let rows = if rest.last() == Some(&"empty") { 0 } else { passed };
-                    after = After::Batch(Ran { asked, passed, rows, took });
+                    after = After::Batch(Ran { asked, passed, rows, took, commit });
                 }
                 ["passing"] => after = After::Passing { asked },
                 [probe @ ("lag" | "load"), value] => {
@@ -603,6 +633,29 @@ mod tests {
                 ran 120ms          8764
                 ran 110ms          8459
             "#]],
+        );
+    }
+
+    #[test]
+    fn what_locks_rows_grows_only_while_commits_are_a_good_part_of_it() {
+        check(
+            "ran 10ms commit 5ms\n ran 12ms commit 4ms\n ran 20ms commit 4ms\n ran 20ms commit 1ms\n ran 20ms commit 20ms",
+            &expect![[r#"
+                begin              1000
+                ran 10ms commit 5ms 1500
+                ran 12ms commit 4ms 2250
+                ran 20ms commit 4ms 3375
+                ran 20ms commit 1ms 3375
+                ran 20ms commit 20ms 5062
+            "#]],
+        );
+        check(
+            "set copy\n ran 10ms commit 1ms\n ran 15ms commit 1ms",
+            &expect![[r#"
+            begin              1000
+            ran 10ms commit 1ms 1500
+            ran 15ms commit 1ms 2250
+        "#]],
         );
     }
 
@@ -893,7 +946,10 @@ mod tests {
                         throttle.read(now, StoreName::Mongo, &[reading]);
                     }
                     2 => throttle.steer(Steering { paused: None, speed: ratio }),
-                    _ => after = After::Batch(Ran { asked, passed, rows: passed, took }),
+                    _ => {
+                        let commit = took / 2;
+                        after = After::Batch(Ran { asked, passed, rows: passed, took, commit });
+                    }
                 }
                 let pace = throttle.pace(now, 0, after);
                 prop_assert!((1..=BATCH_MAX).contains(&pace.batch));
@@ -917,7 +973,8 @@ mod tests {
                 let took = Duration::from_millis(*took);
                 let worker = (0..3).min_by_key(|worker| free[*worker]).expect("there are three");
                 let now = free[worker] + took;
-                let ran = Ran { asked: 1_000, passed: 1_000, rows: 1_000, took };
+                let commit = took / 2;
+                let ran = Ran { asked: 1_000, passed: 1_000, rows: 1_000, took, commit };
                 passed += 1_000;
                 free[worker] = now + throttle.pace(now, 0, After::Batch(ran)).wait;
             }

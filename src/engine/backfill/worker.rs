@@ -152,7 +152,7 @@ impl<S: Backfills, O: Backfills> Worker<'_, '_, S, O> {
                     self.board.saw(std::slice::from_ref(shard));
                     self.board.committed(batch.commit);
                     let (passed, rows, took) = (batch.passed, batch.rows, began.elapsed());
-                    let ran = Ran { asked, passed, rows, took };
+                    let ran = Ran { asked, passed, rows, took, commit: batch.commit };
                     let pace = self.board.pace(After::Batch(ran));
                     self.not_before = Instant::now() + pace.wait;
                 }
