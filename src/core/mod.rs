@@ -15,6 +15,7 @@ pub mod duration;
 pub mod expectation;
 pub mod history;
 pub mod id;
+pub mod mapping;
 pub mod migration;
 pub mod notice;
 pub mod one_line;
