@@ -120,6 +120,8 @@ mod tag {
     pub const NAN: u8 = 6;
     pub const FALSE: u8 = 7;
     pub const TRUE: u8 = 8;
+    pub const MIN_KEY: u8 = 9;
+    pub const MAX_KEY: u8 = 10;
     /// Of all else, with BSON's own.
     pub const OTHER: u8 = 0x80;
 }
@@ -208,7 +210,8 @@ fn put(value: RawBsonRef<'_>, out: &mut Vec<u8>) -> Result<(), Bad> {
             put_tag(ElementType::DbPointer, out);
             put_bytes(format!("{pointer:?}").as_bytes(), out);
         }
-        RawBsonRef::MinKey | RawBsonRef::MaxKey => put_tag(value.element_type(), out),
+        RawBsonRef::MinKey => out.push(tag::MIN_KEY),
+        RawBsonRef::MaxKey => out.push(tag::MAX_KEY),
     }
     Ok(())
 }
@@ -259,4 +262,236 @@ fn put_bytes(bytes: &[u8], out: &mut Vec<u8>) {
 /// No document has more than 2 GiB.
 fn put_length(length: usize, out: &mut Vec<u8>) {
     out.extend(u32::try_from(length).unwrap_or(u32::MAX).to_le_bytes());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::parse::mongosh::literal;
+    use bson::{Bson, Document, RawDocumentBuf};
+    use proptest::prelude::*;
+
+    fn raw(text: &str) -> RawDocumentBuf {
+        let value = literal(text).unwrap_or_else(|problem| panic!("{text}: {problem:?}"));
+        let Bson::Document(document) = value else { panic!("{text}") };
+        RawDocumentBuf::try_from(&document).unwrap()
+    }
+
+    fn said(document: &RawDocument) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        append(document, &[], &mut bytes).unwrap();
+        bytes
+    }
+
+    fn check(a: &str, b: &str, same: bool) {
+        let (left, right) = (raw(a), raw(b));
+        assert_eq!(said(&left) == said(&right), same, "{a} {b}");
+        assert_eq!(hash(&left, &[]) == hash(&right, &[]), same, "{a} {b}");
+        assert_eq!(equal(&left, &right), Ok(same), "{a} {b}");
+        assert_eq!(differing_fields(&left, &right).unwrap().is_empty(), same, "{a} {b}");
+    }
+
+    #[test]
+    fn a_number_is_its_value() {
+        let groups: [&[&str]; 12] = [
+            &["1", "NumberLong('1')", "1.0", "NumberDecimal('1')", "NumberDecimal('1.00')"],
+            &["0", "-0.0", "NumberDecimal('-0.00')", "NumberDecimal('0E+10')", "NumberLong('0')"],
+            &["0.1", "NumberDecimal('0.1')", "NumberDecimal('0.1000')"],
+            &["1000", "NumberDecimal('1E+3')", "1e3"],
+            &["NumberLong('9007199254740993')", "NumberDecimal('9007199254740993.0')"],
+            &["9007199254740992.0", "NumberLong('9007199254740992')"],
+            &["1152921504606846976.0", "NumberLong('1152921504606846976')"],
+            &["1e300", "NumberDecimal('1E+300')"],
+            &["NumberDecimal('NaN')", "NumberDecimal('-NaN')"],
+            &["NumberDecimal('Infinity')"],
+            &["NumberDecimal('-Infinity')"],
+            &["NumberDecimal('0.1000000000000000055511151231257827')"],
+        ];
+        for (i, group) in groups.iter().enumerate() {
+            for (j, other) in groups.iter().enumerate() {
+                for a in *group {
+                    for b in *other {
+                        check(&format!("{{ a: {a} }}"), &format!("{{ a: {b} }}"), i == j);
+                    }
+                }
+            }
+        }
+        let not_a_number = |number: Bson| {
+            let document = RawDocumentBuf::try_from(&bson::doc! { "a": number }).unwrap();
+            said(&document)
+        };
+        let decimal: bson::Decimal128 = "NaN".parse().unwrap();
+        assert_eq!(not_a_number(Bson::Double(f64::NAN)), not_a_number(Bson::Double(-f64::NAN)));
+        assert_eq!(not_a_number(Bson::Double(f64::NAN)), not_a_number(Bson::Decimal128(decimal)));
+        let infinite: bson::Decimal128 = "Infinity".parse().unwrap();
+        assert_eq!(
+            not_a_number(Bson::Double(f64::INFINITY)),
+            not_a_number(Bson::Decimal128(infinite))
+        );
+    }
+
+    #[test]
+    fn fields_have_no_order_and_elements_have_one() {
+        check("{ a: 1, b: { c: 2, d: 3 } }", "{ b: { d: 3, c: 2 }, a: 1 }", true);
+        check("{ a: [{ b: 1, c: 2 }] }", "{ a: [{ c: 2, b: 1 }] }", true);
+        check("{ a: [1, 2] }", "{ a: [2, 1] }", false);
+    }
+
+    #[test]
+    fn a_null_field_of_the_row_is_a_missing_one_and_a_deeper_one_is_not() {
+        check("{ a: 1, b: null }", "{ a: 1 }", true);
+        check("{ a: { b: null } }", "{ a: {} }", false);
+        check("{ a: [null] }", "{ a: [] }", false);
+        check("{ a: null }", "{ a: 0 }", false);
+    }
+
+    #[test]
+    fn values_that_look_alike_differ() {
+        let values = [
+            "0",
+            "false",
+            "''",
+            "[]",
+            "{}",
+            "'0'",
+            "[0]",
+            "{ a: 0 }",
+            "ObjectId('000000000000000000000000')",
+            "UUID('00000000-0000-0000-0000-000000000000')",
+            "BinData(0, '')",
+            "BinData(0, 'AA==')",
+            "ISODate('1970-01-01T00:00:00Z')",
+            "'1970-01-01T00:00:00Z'",
+            "/a/",
+            "/a/i",
+            "'a'",
+            "true",
+            "1",
+            "Timestamp(0, 0)",
+            "Timestamp(0, 1)",
+            "Timestamp(1, 0)",
+            "MinKey",
+            "MaxKey",
+            "[[]]",
+            "['', '']",
+            "['']",
+            "{ '': '' }",
+            "{ a: {} }",
+            "['ab', 'c']",
+            "['a', 'bc']",
+        ];
+        for (i, a) in values.iter().enumerate() {
+            for (j, b) in values.iter().enumerate() {
+                check(&format!("{{ v: {a} }}"), &format!("{{ v: {b} }}"), i == j);
+            }
+        }
+        check("{ ab: 'c' }", "{ a: 'bc' }", false);
+    }
+
+    #[test]
+    fn what_differs_is_named() {
+        let (a, b) = (
+            raw("{ _id: 1, b: 2, c: null, d: 4, e: { f: 1, g: 2 } }"),
+            raw("{ d: 5, _id: 1.0, e: { g: 2, f: 1 }, b: '2', z: 0 }"),
+        );
+        assert_eq!(differing_fields(&a, &b).unwrap(), ["b", "d", "z"]);
+        assert_eq!(differing_fields(&b, &a).unwrap(), ["b", "d", "z"]);
+    }
+
+    #[test]
+    fn what_is_left_out_does_not_count() {
+        let (a, b) = (raw("{ _id: 1, a: 1, at: 1 }"), raw("{ _id: 2, a: 1, at: 2 }"));
+        assert_ne!(hash(&a, &["at"]), hash(&b, &["at"]));
+        assert_eq!(hash(&a, &["_id", "at"]), hash(&b, &["at", "_id"]));
+    }
+
+    #[test]
+    fn a_hash_stays_what_it_is() {
+        // What was recorded by one version is compared by the next.
+        assert_eq!(hash(&raw("{ _id: 7, name: 'Ada', tags: ['a', 1.5] }"), &[]), Ok(HASH));
+    }
+
+    const HASH: u128 = 237_245_301_051_897_940_007_506_051_156_350_312_549;
+
+    #[test]
+    fn a_range_is_its_rows_in_any_order() {
+        let mut hashes: Vec<u128> =
+            (0..100).map(|id: i32| hash(&raw(&format!("{{ _id: {id} }}")), &[]).unwrap()).collect();
+        let of = |hashes: &[u128]| {
+            let mut range = RangeHash::default();
+            hashes.iter().for_each(|hash| range.add(*hash));
+            range
+        };
+        let whole = of(&hashes);
+        let mut merged = of(&hashes[..30]);
+        merged.merge(of(&hashes[30..]));
+        assert_eq!(merged, whole);
+        hashes.reverse();
+        assert_eq!(of(&hashes), whole);
+        assert_ne!(of(&hashes[1..]), whole);
+        // Two rows that are there twice cancel out in the exclusive or alone.
+        let twice = [hashes[0], hashes[0], hashes[1], hashes[1]];
+        let other = [hashes[2], hashes[2], hashes[3], hashes[3]];
+        assert_eq!(of(&twice).xor, of(&other).xor);
+        assert_ne!(of(&twice), of(&other));
+    }
+
+    /// Any document, to some depth.
+    fn any_document() -> impl Strategy<Value = Document> {
+        let leaf = prop_oneof![
+            Just(Bson::Null),
+            any::<bool>().prop_map(Bson::Boolean),
+            any::<i32>().prop_map(Bson::Int32),
+            any::<i64>().prop_map(Bson::Int64),
+            any::<f64>().prop_map(Bson::Double),
+            "[a-c]{0,2}".prop_map(Bson::String),
+        ];
+        let value = leaf.prop_recursive(3, 24, 4, |inner| {
+            prop_oneof![
+                proptest::collection::vec(inner.clone(), 0..4).prop_map(Bson::Array),
+                document_of(inner).prop_map(Bson::Document),
+            ]
+        });
+        document_of(value)
+    }
+
+    fn document_of(value: impl Strategy<Value = Bson>) -> impl Strategy<Value = Document> {
+        proptest::collection::btree_map("[a-e]{1,2}", value, 0..5)
+            .prop_map(|fields| fields.into_iter().collect())
+    }
+
+    fn reversed(value: &Bson) -> Bson {
+        match value {
+            Bson::Document(document) => {
+                let fields: Vec<(String, Bson)> =
+                    document.iter().map(|(name, value)| (name.clone(), reversed(value))).collect();
+                Bson::Document(fields.into_iter().rev().collect())
+            }
+            Bson::Array(elements) => Bson::Array(elements.iter().map(reversed).collect()),
+            Bson::Int32(int) => Bson::Decimal128(format!("{int}.00").parse().unwrap()),
+            other => other.clone(),
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn the_order_of_fields_does_not_count(document in any_document()) {
+            let a = RawDocumentBuf::try_from(&document).unwrap();
+            let Bson::Document(other) = reversed(&Bson::Document(document)) else { panic!() };
+            let b = RawDocumentBuf::try_from(&other).unwrap();
+            prop_assert_eq!(said(&a), said(&b));
+            prop_assert_eq!(hash(&a, &[]), hash(&b, &[]));
+        }
+
+        #[test]
+        fn documents_are_the_same_when_their_values_are(a in any_document(), b in any_document()) {
+            use crate::core::expectation;
+            let (left, right) = (RawDocumentBuf::try_from(&a).unwrap(), RawDocumentBuf::try_from(&b).unwrap());
+            let strip = |document: Document| -> Document {
+                document.into_iter().filter(|(_, value)| *value != Bson::Null).collect()
+            };
+            let same = expectation::equal(&Bson::Document(strip(a)), &Bson::Document(strip(b)));
+            prop_assert_eq!(said(&left) == said(&right), same);
+        }
+    }
 }

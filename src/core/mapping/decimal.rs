@@ -355,12 +355,13 @@ impl Decimal {
         }
         let missing = usize::try_from(self.exponent + scale).unwrap_or(0);
         let room = usize::try_from(DIGITS_MAX - self.digits()).unwrap_or(0);
-        // 1E+40 stays that, 1.5 gets what zeros it can get.
-        if missing <= room || scale > 0 {
-            for _ in 0..missing.min(room) {
-                self.coefficient *= 10;
-                self.exponent -= 1;
-            }
+        // 1.5 gets what zeros it can get; 10^40 is 1E+40.
+        if missing > room && scale == 0 {
+            return Ok(Decimal { negative: self.negative, ..self.stripped() });
+        }
+        for _ in 0..missing.min(room) {
+            self.coefficient *= 10;
+            self.exponent -= 1;
         }
         Ok(self)
     }
@@ -502,5 +503,268 @@ impl fmt::Write for Text {
         room.write_all(text.as_bytes()).map_err(|_| fmt::Error)?;
         self.length += text.len();
         Ok(())
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// A number as Postgres sends it, made from its text: four digits each, from
+    /// the point on in both directions.
+    pub fn wire(text: &str) -> Vec<u8> {
+        let special =
+            |sign: u16| [0, 0, sign, 0].iter().flat_map(|part| part.to_be_bytes()).collect();
+        match text {
+            "NaN" => return special(0xC000),
+            "Infinity" => return special(0xD000),
+            "-Infinity" => return special(0xF000),
+            _ => {}
+        }
+        let (negative, text) = match text.strip_prefix('-') {
+            Some(rest) => (true, rest),
+            None => (false, text),
+        };
+        let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
+        let scale = u16::try_from(fraction.len()).unwrap();
+        let whole = format!("{}{whole}", "0".repeat((4 - whole.len() % 4) % 4));
+        let fraction = format!("{fraction}{}", "0".repeat((4 - fraction.len() % 4) % 4));
+        let mut weight = i16::try_from(whole.len() / 4).unwrap() - 1;
+        let digits = format!("{whole}{fraction}");
+        let mut groups: Vec<u16> = digits
+            .as_bytes()
+            .chunks(4)
+            .map(|four| std::str::from_utf8(four).unwrap().parse().unwrap())
+            .collect();
+        while groups.last() == Some(&0) {
+            groups.pop();
+        }
+        while groups.first() == Some(&0) {
+            groups.remove(0);
+            weight -= 1;
+        }
+        if groups.is_empty() {
+            weight = 0;
+        }
+        let sign = if negative && !groups.is_empty() { 0x4000u16 } else { 0 };
+        let mut out = Vec::new();
+        out.extend(u16::try_from(groups.len()).unwrap().to_be_bytes());
+        out.extend(weight.to_be_bytes());
+        out.extend(sign.to_be_bytes());
+        out.extend(scale.to_be_bytes());
+        groups.iter().for_each(|group| out.extend(group.to_be_bytes()));
+        out
+    }
+
+    fn decimal128(text: &str) -> Result<String, Beyond> {
+        let number = Number::of_numeric(&wire(text)).expect("it is a numeric")?;
+        Ok(bson::Decimal128::from_bytes(number.decimal128()?).to_string())
+    }
+
+    #[test]
+    fn a_numeric_is_a_decimal128_with_its_zeros() {
+        for text in [
+            "0",
+            "0.00",
+            "1",
+            "-1",
+            "1.50",
+            "10000",
+            "1000000.000001",
+            "-0.0001",
+            "9999",
+            "12345678901234567890.12345678901234",
+            "9999999999999999999999999999999999",
+            "NaN",
+            "Infinity",
+            "-Infinity",
+        ] {
+            assert_eq!(decimal128(text).as_deref(), Ok(text));
+        }
+        for (text, expected) in [
+            ("0.0000000001", "1E-10"),
+            // No room for its zeros.
+            ("1.50000000000000000000000000000000000000", "1.500000000000000000000000000000000"),
+            ("100000000000000000000000000000000000000000", "1E+41"),
+            ("99999999999999999999999999999999990", "9.999999999999999999999999999999999E+34"),
+        ] {
+            assert_eq!(decimal128(text).as_deref(), Ok(expected), "{text}");
+        }
+        let tiny = |zeros: usize| format!("0.{}1", "0".repeat(zeros));
+        assert_eq!(decimal128(&tiny(6175)).as_deref(), Ok("1E-6176"));
+        assert_eq!(decimal128(&tiny(6176)), Err(Beyond::Exponent));
+        assert_eq!(decimal128(&format!("0.{}", "0".repeat(7000))).as_deref(), Ok("0E-6176"));
+        let huge = |zeros: usize| format!("1{}", "0".repeat(zeros));
+        assert_eq!(
+            decimal128(&huge(6144)).as_deref(),
+            Ok("1.000000000000000000000000000000000E+6144")
+        );
+        assert_eq!(decimal128(&huge(6145)), Err(Beyond::Exponent));
+    }
+
+    #[test]
+    fn the_35th_digit_is_refused_and_never_rounded() {
+        for text in [
+            "99999999999999999999999999999999999",
+            "0.12345678901234567890123456789012345",
+            "1000000000000000000000000000000000.5",
+            "1.0000000000000000000000000000000000000000000000000000001",
+        ] {
+            assert_eq!(decimal128(text), Err(Beyond::Digits), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_numeric_is_none() {
+        let whole = wire("12.5");
+        assert_eq!(Number::of_numeric(&whole[..whole.len() - 1]), None);
+        assert_eq!(Number::of_numeric(&[0; 7]), None);
+        assert_eq!(Number::of_numeric(&[0, 0, 0, 0, 0x12, 0, 0, 0]), None);
+    }
+
+    #[test]
+    fn a_decimal128_with_too_large_a_coefficient_is_0() {
+        let bits: u128 = (1 << 113) - 1 | 6176 << 113;
+        let zero = Number::of_decimal128(bson::Decimal128::from_bytes(bits.to_le_bytes()));
+        assert_eq!(zero, Number::Finite(Decimal { negative: false, coefficient: 0, exponent: 0 }));
+        let bits: u128 = 0b11 << 125 | 6175 << 111 | 7;
+        let zero = Number::of_decimal128(bson::Decimal128::from_bytes(bits.to_le_bytes()));
+        assert_eq!(zero, Number::Finite(Decimal { negative: false, coefficient: 0, exponent: -1 }));
+    }
+
+    #[test]
+    fn a_text_is_read_as_the_number_it_begins_with() {
+        let check = |text: &str, expected: &str, length: usize| {
+            let (number, found) = Decimal::read(text.as_bytes()).expect(text);
+            let number =
+                number.map_or_else(|beyond| format!("{beyond:?}"), |number| number.to_string());
+            assert_eq!((number.as_str(), found), (expected, length), "{text}");
+        };
+        check("0", "0", 1);
+        check("-0.00,", "0.00", 5);
+        check("12.50]", "12.50", 5);
+        check("1e3", "1E+3", 3);
+        check("1.5E-2 ", "0.015", 6);
+        check("00012", "12", 5);
+        check(&format!("1{}", "0".repeat(40)), "1000000000000000000000000000000000E+7", 41);
+        check(&format!("1{}5", "0".repeat(33)), "Digits", 35);
+        check(&format!("1{}5", "0".repeat(60)), "Digits", 62);
+        check("1e99999999999999999999", "Exponent", 22);
+        check("0e99999999999999999999", "0", 22);
+        for text in ["", "-", ".5", "1.", "x", "1e", "1e+", "-.5"] {
+            assert_eq!(Decimal::read(text.as_bytes()), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_double_is_the_integer_that_it_is_or_its_shortest_decimal() {
+        let check = |double: f64, expected: &str| {
+            let Number::Finite(number) = Number::of_double(double) else { panic!("{double}") };
+            assert_eq!(number.to_string(), expected);
+            assert_eq!(Number::Finite(number).double().map(f64::abs), Some(double.abs()));
+        };
+        check(0.1, "0.1");
+        check(-1.5, "-1.5");
+        check(5.0, "5");
+        check(-0.0, "0");
+        check(1_152_921_504_606_846_976.0, "1152921504606846976");
+        check(1e300, "1E+300");
+        check(5e-324, "5E-324");
+        check(f64::MAX, "17976931348623157E+292");
+        check(-9_223_372_036_854_775_808.0, "-9223372036854775808");
+        check(9_223_372_036_854_775_808.0, "9223372036854775808".replace("5808", "6E+3").as_str());
+    }
+
+    #[test]
+    fn only_a_double_of_the_same_value_is_its_double() {
+        let double = |text: &str| Decimal::read(text.as_bytes()).unwrap().0.unwrap().double();
+        assert_eq!(double("0.1"), Some(0.1));
+        assert_eq!(double("0.10000000000000001"), None);
+        assert_eq!(double("9007199254740993"), None);
+        assert_eq!(double("9007199254740992"), Some(9_007_199_254_740_992.0));
+        assert_eq!(double("123456789012345000"), None);
+        assert_eq!(double("1e400"), None);
+        assert_eq!(double("1e-400"), None);
+        assert_eq!(double("1e22"), Some(1e22));
+        assert_eq!(double("1e23"), Some(1e23));
+        assert_eq!(double("-2.5e-10"), Some(-2.5e-10));
+    }
+
+    fn any_decimal() -> impl Strategy<Value = Decimal> {
+        let coefficient = prop_oneof![
+            0u128..=COEFFICIENT_MAX,
+            (0u128..100_000, 0u32..29).prop_map(|(digits, zeros)| digits * 10u128.pow(zeros)),
+            any::<u64>().prop_map(u128::from),
+        ];
+        let exponent = prop_oneof![-40i32..40, EXPONENT_MIN..=EXPONENT_MAX];
+        (any::<bool>(), coefficient, exponent).prop_map(|(negative, coefficient, exponent)| {
+            Decimal { negative, coefficient, exponent }
+        })
+    }
+
+    /// Equal values, made of texts: nothing here that the code has.
+    fn same(a: Decimal, b: Decimal) -> bool {
+        let plain = |number: Decimal| {
+            let digits = number.coefficient.to_string();
+            let stripped = digits.trim_end_matches('0');
+            let zeros = i32::try_from(digits.len() - stripped.len()).unwrap();
+            let nothing = stripped.is_empty();
+            (
+                number.negative && !nothing,
+                stripped.to_owned(),
+                if nothing { 0 } else { number.exponent + zeros },
+            )
+        };
+        plain(a) == plain(b)
+    }
+
+    proptest! {
+        #[test]
+        fn a_decimal128_comes_back_as_it_was(decimal in any_decimal()) {
+            let number = Number::Finite(decimal);
+            let bytes = bson::Decimal128::from_bytes(number.decimal128().unwrap());
+            prop_assert_eq!(Number::of_decimal128(bytes), number);
+            let text: bson::Decimal128 = bytes.to_string().parse().unwrap();
+            prop_assert_eq!(text, bytes);
+        }
+
+        #[test]
+        fn a_decimal128_goes_through_a_numeric(decimal in any_decimal()) {
+            let mut raw = Vec::new();
+            Number::Finite(decimal).numeric(&mut raw);
+            let Some(Ok(Number::Finite(back))) = Number::of_numeric(&raw) else { panic!("{raw:?}") };
+            prop_assert!(same(back, decimal), "{back:?}");
+            // 1.50 has its zero, 1E+3 is 1000.
+            if decimal.exponent <= 0 && decimal.coefficient > 0 {
+                prop_assert_eq!(back, decimal);
+            }
+        }
+
+        #[test]
+        fn a_numeric_is_written_as_it_was_read(whole in "0|[1-9][0-9]{0,18}", fraction in "(\\.[0-9]{1,15})?", negative: bool) {
+            let text = format!("{}{whole}{fraction}", if negative { "-" } else { "" });
+            let raw = wire(&text);
+            let mut back = Vec::new();
+            Number::of_numeric(&raw).unwrap().unwrap().numeric(&mut back);
+            prop_assert_eq!(back, raw);
+        }
+
+        #[test]
+        fn a_printed_decimal_is_read_again(decimal in any_decimal()) {
+            let text = decimal.to_string();
+            let (back, length) = Decimal::read(text.as_bytes()).unwrap();
+            prop_assert_eq!(length, text.len());
+            prop_assert!(same(back.unwrap(), decimal), "{text}");
+        }
+
+        #[test]
+        fn a_double_and_its_decimal_are_one(bits: u64) {
+            let double = f64::from_bits(bits);
+            prop_assume!(double.is_finite());
+            let Number::Finite(decimal) = Number::of_double(double) else { panic!() };
+            prop_assert_eq!(decimal.double(), Some(double));
+            prop_assert_eq!(decimal.to_string().parse::<f64>().unwrap(), double);
+        }
     }
 }

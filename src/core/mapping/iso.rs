@@ -192,3 +192,146 @@ fn print(out: &mut Vec<u8>, text: std::fmt::Arguments<'_>) {
     let written = out.write_fmt(text);
     debug_assert!(written.is_ok(), "memory takes all that is written");
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn printed(print: impl FnOnce(&mut Vec<u8>)) -> String {
+        let mut out = Vec::new();
+        print(&mut out);
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn a_time_of_day_is_printed_and_read() {
+        for (micros, text) in [
+            (0, "00:00:00"),
+            (1, "00:00:00.000001"),
+            (13 * HOUR + 5 * MINUTE + 250_000, "13:05:00.25"),
+            (DAY - 1, "23:59:59.999999"),
+            (DAY, "24:00:00"),
+        ] {
+            assert_eq!(printed(|out| print_time(micros, out)), text);
+            assert_eq!(read_time(text), Some(micros), "{text}");
+        }
+        assert_eq!(read_time("13:05"), Some(13 * HOUR + 5 * MINUTE));
+        for text in [
+            "",
+            "13",
+            "1:05",
+            "13:5:00",
+            "13:05:60",
+            "13:60:00",
+            "24:00:00.1",
+            "25:00:00",
+            "13:05:00.",
+            "13:05:00.1234567",
+            "13:05.5",
+            "13:05:00Z",
+            "13:05:00+02",
+            " 13:05:00",
+            "13:05:00:00",
+            "-1:00:00",
+            "+1:00:00",
+            "13:05:00.+1",
+        ] {
+            assert_eq!(read_time(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn an_interval_is_printed_and_read() {
+        for (months, days, micros, text) in [
+            (0, 0, 0, "PT0S"),
+            (14, 3, 0, "P1Y2M3D"),
+            (-14, 3, -HOUR, "P-1Y-2M3DT-1H"),
+            (0, 0, -500_000, "PT-0.5S"),
+            (0, 0, -90 * SECOND, "PT-1M-30S"),
+            (0, -1, DAY + 1, "P-1DT24H0.000001S"),
+            (12, 0, 0, "P1Y"),
+            (0, 0, MINUTE, "PT1M"),
+        ] {
+            let interval = Interval { months, days, micros };
+            assert_eq!(printed(|out| print_interval(interval, out)), text);
+            assert_eq!(read_interval(text), Some(interval), "{text}");
+        }
+        for (text, months, days, micros) in
+            [("P2W", 0, 14, 0), ("P1W1D", 0, 8, 0), ("PT36H", 0, 0, 36 * HOUR), ("P+1M", 1, 0, 0)]
+        {
+            assert_eq!(read_interval(text), Some(Interval { months, days, micros }), "{text}");
+        }
+        for text in [
+            "",
+            "P",
+            "PT",
+            "P1",
+            "1D",
+            "P1DT",
+            "PT1D",
+            "P1H",
+            "P1D1Y",
+            "P1Y1Y",
+            "P1.5D",
+            "PT1.5H",
+            "PT0.1234567S",
+            "PT1.S",
+            "PT.5S",
+            "P--1D",
+            "P1D ",
+            "P99999999999Y",
+            "P2147483647Y",
+            "PT9999999999999999999S",
+            "PT9223372036854775807H",
+            "-P1D",
+            "p1d",
+            "PT1ä",
+            "P1 D",
+            "P-D",
+        ] {
+            assert_eq!(read_interval(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_date_of_any_year_is_printed() {
+        for (millis, text) in [
+            (0, "1970-01-01T00:00:00Z"),
+            (-1, "1969-12-31T23:59:59.999Z"),
+            (951_782_400_000, "2000-02-29T00:00:00Z"),
+            (253_402_300_800_000, "+10000-01-01T00:00:00Z"),
+            (-62_167_219_200_000, "0000-01-01T00:00:00Z"),
+            (-62_167_219_200_001, "-0001-12-31T23:59:59.999Z"),
+        ] {
+            assert_eq!(printed(|out| print_date(millis, out)), text);
+        }
+        // Whatever a date can be, it does not panic.
+        printed(|out| print_date(i64::MIN, out));
+        printed(|out| print_date(i64::MAX, out));
+    }
+
+    proptest! {
+        #[test]
+        fn every_time_comes_back(micros in 0..=DAY) {
+            prop_assert_eq!(read_time(&printed(|out| print_time(micros, out))), Some(micros));
+        }
+
+        #[test]
+        fn every_interval_comes_back(months: i32, days: i32, micros: i64) {
+            let interval = Interval { months, days, micros };
+            prop_assert_eq!(read_interval(&printed(|out| print_interval(interval, out))), Some(interval));
+        }
+
+        #[test]
+        fn a_date_is_as_bson_prints_it(millis in -62_167_219_200_000i64..253_402_300_800_000) {
+            let text = printed(|out| print_date(millis, out));
+            prop_assert_eq!(bson::DateTime::parse_rfc3339_str(&text).unwrap().timestamp_millis(), millis);
+        }
+
+        #[test]
+        fn what_is_no_time_does_not_panic(text in "[PT0-9YMDHS:.+-]{0,12}|\\PC{0,8}") {
+            let _ = (read_time(&text), read_interval(&text));
+        }
+    }
+}

@@ -444,3 +444,239 @@ fn write(out: &mut Vec<u8>, text: std::fmt::Arguments<'_>) {
     let written = out.write_fmt(text);
     debug_assert!(written.is_ok(), "memory takes all that is written");
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::parse::mongosh::literal;
+    use bson::{Bson, RawDocumentBuf};
+    use proptest::prelude::*;
+
+    fn read_as(text: &str, keys: Keys) -> Result<Bson, String> {
+        let mut out = Vec::new();
+        let document = element::sized(&mut out);
+        let open = element::open(b"v", &mut out);
+        let tag = read(text, keys, &mut out).map_err(|bad| bad.reason)?;
+        open.close(tag, &mut out);
+        document.end_document(&mut out);
+        let raw = RawDocumentBuf::from_bytes(out).unwrap();
+        let document = bson::Document::try_from(raw.as_ref())
+            .unwrap_or_else(|error| panic!("{text}: {error}"));
+        Ok(document.get("v").unwrap().clone())
+    }
+
+    fn printed(value: Bson, zero: Zero) -> Result<String, String> {
+        let raw = RawDocumentBuf::try_from(&bson::doc! { "v": value }).unwrap();
+        let mut out = Vec::new();
+        print(raw.get("v").unwrap().unwrap(), zero, &mut out).map_err(|bad| bad.reason)?;
+        Ok(String::from_utf8(out).unwrap())
+    }
+
+    #[test]
+    fn json_is_read() {
+        let check = |text: &str, expected: &str| {
+            assert_eq!(read_as(text, Keys::MayRepeat), Ok(literal(expected).unwrap()), "{text}");
+        };
+        check("{}", "({})");
+        check(" [ ] ", "[]");
+        check("null", "null");
+        check("true", "true");
+        check("false", "false");
+        check("\"\"", "''");
+        check(r#""a\"\\\/\b\f\n\r\t\u00e9\ud83d\ude00ä""#, r#""a\"\\/\b\f\n\r\té😀ä""#);
+        check(
+            r#"{"a": {"b": [1, {"c": null}, []]}, "": 2}"#,
+            "({ a: { b: [1, { c: null }, []] }, '': 2 })",
+        );
+        check("0", "0");
+        check("-1", "-1");
+        check("2147483647", "2147483647");
+        check("2147483648", "NumberLong('2147483648')");
+        check("-9223372036854775808", "NumberLong('-9223372036854775808')");
+        check("9223372036854775807", "NumberLong('9223372036854775807')");
+        check("9223372036854775808", "NumberDecimal('9223372036854775808')");
+        check("1.5", "1.5");
+        check("1.50", "1.5");
+        check("1e300", "1e300");
+        check("0.1", "0.1");
+        check("0.10000000000000000001", "NumberDecimal('0.10000000000000000001')");
+        check("9007199254740993.5", "NumberDecimal('9007199254740993.5')");
+        check("1e400", "NumberDecimal('1E+400')");
+        check(
+            &format!("1{}", "0".repeat(400)),
+            "NumberDecimal('1.000000000000000000000000000000000E+400')",
+        );
+        assert_eq!(read_as("5.0", Keys::AreUnique), Ok(Bson::Double(5.0)));
+        assert!(
+            matches!(read_as("-0.0", Keys::AreUnique), Ok(Bson::Double(zero)) if zero.is_sign_negative())
+        );
+    }
+
+    #[test]
+    fn of_a_key_that_is_there_twice_the_last_counts() {
+        let check = |text: &str, expected: &str| {
+            assert_eq!(read_as(text, Keys::MayRepeat), Ok(literal(expected).unwrap()), "{text}");
+        };
+        check(r#"{"a": 1, "a": 2}"#, "({ a: 2 })");
+        check(
+            r#"{"b": 0, "a": [1], "c": 3, "a": {"a": 1, "a": 9}, "b": 2, "a": "x"}"#,
+            "({ c: 3, b: 2, a: 'x' })",
+        );
+        check(r#"{"a": 1, "\u0061": 2, "ab": 3}"#, "({ a: 2, ab: 3 })");
+    }
+
+    #[test]
+    fn what_mongodb_cannot_hold_is_refused() {
+        let check = |text: &str, expected: &str| {
+            let bad = read_as(text, Keys::MayRepeat).expect_err(text);
+            assert!(bad.contains(expected), "{text}: {bad}");
+        };
+        check(&format!("[1{}]", "1".repeat(34)), "more than the 34 digits");
+        check("1e7000", "exponent is beyond");
+        check("1e-7000", "exponent is beyond");
+        check(r#"{"a\u0000b": 1}"#, "U+0000");
+        check(r#""\ud83d""#, "half of a surrogate pair");
+        check(r#""\ud83dx""#, "half of a surrogate pair");
+        check(r#""\ude00""#, "half of a surrogate pair");
+        check(r#""\ud83d\u0041""#, "half of a surrogate pair");
+        check(&"[".repeat(100), "nested more than 99 deep");
+        let deep = format!("{}{}", "[".repeat(99), "]".repeat(99));
+        assert!(read_as(&deep, Keys::AreUnique).is_ok());
+        for text in [
+            "",
+            " ",
+            "[",
+            "[1",
+            "[1,",
+            "[1,]",
+            "{",
+            "{\"a\"",
+            "{\"a\":",
+            "{\"a\":1",
+            "{\"a\":1,",
+            "{a:1}",
+            "\"",
+            "\"a",
+            "\"\\",
+            "\"\\x\"",
+            "\"\\u12\"",
+            "\"\\uzzzz\"",
+            "tru",
+            "nul",
+            "1 2",
+            "[1 2]",
+            "[1}",
+            "-",
+            "1.",
+            "+1",
+            "\"\\u+123\"",
+        ] {
+            check(text, "is not JSON at its byte");
+        }
+    }
+
+    #[test]
+    fn json_is_printed() {
+        let check = |value: &str, expected: &str| {
+            assert_eq!(
+                printed(literal(value).unwrap(), Zero::Refused).as_deref(),
+                Ok(expected),
+                "{value}"
+            );
+        };
+        check("null", "null");
+        check(
+            "({ a: [1, NumberLong('2'), 1.5, true, null], b: {} })",
+            r#"{"a":[1,2,1.5,true,null],"b":{}}"#,
+        );
+        check("'a\"\\\\\\n\\t\\x01é😀'", r#""a\"\\\n\t\u0001é😀""#);
+        check("NumberDecimal('1.50')", "1.50");
+        check("NumberDecimal('1E+400')", "1E+400");
+        check("NumberDecimal('-0.00')", "0.00");
+        check("1e300", "1e300");
+        check("ObjectId('0123456789abcdef01234567')", "\"0123456789abcdef01234567\"");
+        check("ISODate('2026-11-20T10:00:00.5Z')", "\"2026-11-20T10:00:00.5Z\"");
+        check(
+            "UUID('01234567-89ab-cdef-0123-456789abcdef')",
+            "\"01234567-89ab-cdef-0123-456789abcdef\"",
+        );
+        for (bytes, expected) in
+            [("", ""), ("f", "Zg=="), ("fo", "Zm8="), ("foo", "Zm9v"), ("foob", "Zm9vYg==")]
+        {
+            let binary =
+                bson::Binary { subtype: BinarySubtype::Generic, bytes: bytes.as_bytes().to_vec() };
+            assert_eq!(printed(Bson::Binary(binary), Zero::Refused), Ok(format!("\"{expected}\"")));
+        }
+        assert_eq!(printed(Bson::Double(5.0), Zero::Refused).as_deref(), Ok("5.0"));
+        assert_eq!(printed(Bson::Double(-0.0), Zero::Refused).as_deref(), Ok("-0.0"));
+        assert_eq!(printed(Bson::String("\0".into()), Zero::Escaped).as_deref(), Ok(r#""\u0000""#));
+    }
+
+    #[test]
+    fn what_json_has_nothing_for_is_refused() {
+        for value in [
+            "/a/i",
+            "Timestamp(1, 2)",
+            "MinKey",
+            "[MaxKey]",
+            "({ a: NumberDecimal('NaN') })",
+            "NumberDecimal('Infinity')",
+        ] {
+            let bad = printed(literal(value).unwrap(), Zero::Escaped).expect_err(value);
+            assert!(bad.starts_with("JSON has nothing for "), "{bad}");
+        }
+        for double in [f64::NAN, f64::INFINITY] {
+            assert!(printed(Bson::Double(double), Zero::Escaped).is_err());
+        }
+        let bad = printed(Bson::String("\0".into()), Zero::Refused).expect_err("U+0000");
+        assert!(bad.contains("U+0000"), "{bad}");
+    }
+
+    fn any_json() -> impl Strategy<Value = serde_json::Value> {
+        use serde_json::Value;
+        let leaf = prop_oneof![
+            Just(Value::Null),
+            any::<bool>().prop_map(Value::Bool),
+            any::<i32>().prop_map(Value::from),
+            any::<i64>().prop_map(Value::from),
+            // serde_json does not read every double as the one that it wrote.
+            any::<i16>().prop_map(|eighths| Value::from(f64::from(eighths) / 8.0)),
+            "\\PC{0,6}|[\u{1}-\u{20}\"\\\\]{0,4}".prop_map(Value::String),
+        ];
+        leaf.prop_recursive(4, 32, 5, |inner| {
+            prop_oneof![
+                proptest::collection::vec(inner.clone(), 0..5).prop_map(Value::Array),
+                proptest::collection::vec(("\\PC{0,4}", inner), 0..5)
+                    .prop_map(|fields| Value::Object(fields.into_iter().collect())),
+            ]
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn json_comes_back_as_it_was(value in any_json()) {
+            let text = serde_json::to_string(&value).unwrap();
+            let read = read_as(&text, Keys::MayRepeat).unwrap();
+            prop_assert_eq!(&read, &read_as(&text, Keys::AreUnique).unwrap());
+            let back = printed(read.clone(), Zero::Refused).unwrap();
+            let back_value: serde_json::Value = serde_json::from_str(&back).unwrap();
+            prop_assert_eq!(&back_value, &value, "{}", back);
+            prop_assert_eq!(read_as(&back, Keys::AreUnique).unwrap(), read);
+        }
+
+        #[test]
+        fn a_double_comes_back_as_it_was(double: f64) {
+            let value = Bson::Double(double);
+            let back = printed(value.clone(), Zero::Refused).unwrap();
+            prop_assert_eq!(read_as(&back, Keys::AreUnique), Ok(value), "{}", back);
+        }
+
+        #[test]
+        fn what_is_no_json_does_not_panic(text in "[\\[\\]{}\",:\\\\0-9a-ftnrul.eE+ -]{0,24}|\\PC{0,8}") {
+            let ours = read_as(&text, Keys::MayRepeat);
+            if serde_json::from_str::<serde_json::Value>(&text).is_ok_and(|value| !value.is_number()) {
+                prop_assert!(ours.is_ok(), "{text}: {ours:?}");
+            }
+        }
+    }
+}

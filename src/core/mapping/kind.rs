@@ -309,3 +309,111 @@ impl fmt::Display for Kind {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn plain_type(oid: u32, modifier: i32) -> PgType<'static> {
+        PgType { oid, name: "x", modifier, form: Form::Plain }
+    }
+
+    #[test]
+    fn a_type_is_known_by_its_number() {
+        let check = |oid: u32, modifier: i32, expected: &str| {
+            let kind = Kind::of(&plain_type(oid, modifier)).map(|kind| kind.to_string());
+            assert_eq!(kind.as_deref(), Some(expected), "{oid} {modifier}");
+        };
+        for (oid, expected) in [
+            (21, "smallint"),
+            (23, "integer"),
+            (20, "bigint"),
+            (1700, "numeric"),
+            (700, "real"),
+            (701, "double precision"),
+            (16, "boolean"),
+            (25, "text"),
+            (19, "text"),
+            (1043, "varchar"),
+            (1042, "char"),
+            (1184, "timestamptz"),
+            (1114, "timestamp"),
+            (1082, "date"),
+            (1083, "time"),
+            (1186, "interval"),
+            (2950, "uuid"),
+            (17, "bytea"),
+            (114, "json"),
+            (3802, "jsonb"),
+            (1007, "integer[]"),
+            (1015, "varchar[]"),
+            (3807, "jsonb[]"),
+        ] {
+            let expected = if oid == 1043 { "text" } else { expected };
+            let expected = if oid == 1015 { "text[]" } else { expected };
+            check(oid, -1, expected);
+        }
+        check(1043, 24, "varchar(20)");
+        check(1015, 24, "varchar(20)[]");
+        check(1042, 7, "char(3)");
+        check(1700, (12 << 16 | 2) + 4, "numeric(12,2)");
+        check(1700, (5 << 16 | (2048 - 3)) + 4, "numeric(5,-3)");
+        check(1184, 0, "timestamptz(0)");
+        check(1114, 6, "timestamp");
+        check(1083, 3, "time(3)");
+        check(1186, 0x7fff << 16 | 0xffff, "interval");
+        check(1186, 1 << 2 << 16 | 0xffff, "interval year");
+        check(1186, (1 << 2 | 1 << 1) << 16 | 0xffff, "interval month");
+        check(1186, 1 << 3 << 16 | 0xffff, "interval day");
+        let day_to_hour = (1 << 3 | 1 << 10) << 16 | 0xffff;
+        assert_eq!(finest(day_to_hour), Finest::Micros(3_600_000_000));
+        assert_eq!(finest(0x7fff << 16 | 3), Finest::Micros(1_000));
+    }
+
+    #[test]
+    fn a_type_of_somebody_is_known_by_what_it_is_made_of() {
+        let labels = ["a".to_owned(), "b".to_owned()];
+        let mood = PgType { oid: 20_000, name: "mood", modifier: -1, form: Form::Enum(&labels) };
+        assert_eq!(Kind::of(&mood), Some(Kind::Enum(labels.to_vec())));
+        let moods = PgType { oid: 20_001, name: "_mood", modifier: -1, form: Form::Array(&mood) };
+        let element = Element { kind: Kind::Enum(labels.to_vec()), oid: 20_000 };
+        assert_eq!(Kind::of(&moods), Some(Kind::Array(Box::new(element))));
+        let citext = PgType { oid: 20_002, name: "citext", modifier: -1, form: Form::Plain };
+        assert_eq!(Kind::of(&citext), Some(Kind::Text(None)));
+        let base = plain_type(1043, 14);
+        let domain = PgType { oid: 20_003, name: "short", modifier: -1, form: Form::Domain(&base) };
+        assert_eq!(Kind::of(&domain), Some(Kind::Text(Some(10))));
+        let varchar = plain_type(1043, -1);
+        let array =
+            PgType { oid: 1015, name: "_varchar", modifier: 14, form: Form::Array(&varchar) };
+        let element = Element { kind: Kind::Text(Some(10)), oid: 1043 };
+        assert_eq!(Kind::of(&array), Some(Kind::Array(Box::new(element))));
+    }
+
+    #[test]
+    fn any_other_type_has_no_kind() {
+        // money, inet, "char", timetz, xml, oid, int2vector, and what is somebody's.
+        for oid in [790, 869, 18, 1266, 142, 26, 22, 20_000] {
+            assert_eq!(Kind::of(&plain_type(oid, -1)), None, "{oid}");
+        }
+        let point = PgType { oid: 20_000, name: "point", modifier: -1, form: Form::Other };
+        assert_eq!(Kind::of(&point), None);
+        let points =
+            PgType { oid: 20_001, name: "_point", modifier: -1, form: Form::Array(&point) };
+        assert_eq!(Kind::of(&points), None);
+    }
+
+    #[test]
+    fn a_cast_that_works_is_said() {
+        for (name, cast) in [
+            ("inet", "::text"),
+            ("_inet", "::text[]"),
+            ("inet[]", "::text[]"),
+            ("money", "::numeric"),
+            ("hstore", "::jsonb"),
+            ("vector", "::real[]"),
+        ] {
+            assert_eq!(cast_hint(name), cast, "{name}");
+        }
+    }
+}
