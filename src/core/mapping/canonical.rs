@@ -419,7 +419,9 @@ mod tests {
             (0..100).map(|id: i32| hash(&raw(&format!("{{ _id: {id} }}")), &[]).unwrap()).collect();
         let of = |hashes: &[u128]| {
             let mut range = RangeHash::default();
-            hashes.iter().for_each(|hash| range.add(*hash));
+            for hash in hashes {
+                range.add(*hash);
+            }
             range
         };
         let whole = of(&hashes);

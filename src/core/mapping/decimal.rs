@@ -158,17 +158,16 @@ impl Number {
 
     /// As Postgres reads a numeric.
     pub fn numeric(self, out: &mut Vec<u8>) {
-        let head = |count: u16, weight: i16, sign: u16, scale: u16| {
-            let [a, b] = count.to_be_bytes();
-            let [c, d] = weight.to_be_bytes();
-            let [e, f] = sign.to_be_bytes();
-            let [g, h] = scale.to_be_bytes();
-            [a, b, c, d, e, f, g, h]
+        let mut head = |count: u16, weight: i16, sign: u16, scale: u16| {
+            out.extend(count.to_be_bytes());
+            out.extend(weight.to_be_bytes());
+            out.extend(sign.to_be_bytes());
+            out.extend(scale.to_be_bytes());
         };
         let Decimal { negative, coefficient, exponent } = match self {
-            Number::NotANumber => return out.extend(head(0, 0, NAN, 0)),
-            Number::Infinite { negative: false } => return out.extend(head(0, 0, INFINITE, 0)),
-            Number::Infinite { negative: true } => return out.extend(head(0, 0, LEAST, 0)),
+            Number::NotANumber => return head(0, 0, NAN, 0),
+            Number::Infinite { negative: false } => return head(0, 0, INFINITE, 0),
+            Number::Infinite { negative: true } => return head(0, 0, LEAST, 0),
             Number::Finite(decimal) => decimal,
         };
         let scale = u16::try_from(-exponent).unwrap_or(0);
@@ -195,8 +194,8 @@ impl Number {
         }
         let count = u16::try_from(last - first).unwrap_or(0);
         let sign = if negative && count > 0 { NEGATIVE } else { 0 };
-        out.extend(head(count, i16::try_from(weight).unwrap_or(0), sign, scale));
-        groups[first..last].iter().for_each(|four| out.extend(four.to_be_bytes()));
+        head(count, i16::try_from(weight).unwrap_or(0), sign, scale);
+        out.extend(groups[first..last].iter().flat_map(|four| four.to_be_bytes()));
     }
 
     /// The same number as a double, if there is one.
@@ -553,7 +552,7 @@ pub(super) mod tests {
         out.extend(weight.to_be_bytes());
         out.extend(sign.to_be_bytes());
         out.extend(scale.to_be_bytes());
-        groups.iter().for_each(|group| out.extend(group.to_be_bytes()));
+        out.extend(groups.iter().flat_map(|group| group.to_be_bytes()));
         out
     }
 
@@ -625,7 +624,7 @@ pub(super) mod tests {
 
     #[test]
     fn a_decimal128_with_too_large_a_coefficient_is_0() {
-        let bits: u128 = (1 << 113) - 1 | 6176 << 113;
+        let bits: u128 = ((1 << 113) - 1) | (6176 << 113);
         let zero = Number::of_decimal128(bson::Decimal128::from_bytes(bits.to_le_bytes()));
         assert_eq!(zero, Number::Finite(Decimal { negative: false, coefficient: 0, exponent: 0 }));
         let bits: u128 = 0b11 << 125 | 6175 << 111 | 7;
@@ -764,7 +763,7 @@ pub(super) mod tests {
             prop_assume!(double.is_finite());
             let Number::Finite(decimal) = Number::of_double(double) else { panic!() };
             prop_assert_eq!(decimal.double(), Some(double));
-            prop_assert_eq!(decimal.to_string().parse::<f64>().unwrap(), double);
+            prop_assert_eq!(decimal.to_string().parse(), Ok(double));
         }
     }
 }

@@ -324,7 +324,7 @@ impl Printer {
             RawBsonRef::Double(double) => match Number::of_double(double) {
                 // With a point, so that it comes back as a double.
                 Number::Finite(_) if whole(double).is_some() => {
-                    write(out, format_args!("{double:.1}"))
+                    write(out, format_args!("{double:.1}"));
                 }
                 Number::Finite(_) => write(out, format_args!("{double:?}")),
                 Number::Infinite { .. } | Number::NotANumber => return Err(no_json(value)),

@@ -231,10 +231,12 @@ impl<'a> Elements<'a> {
 }
 
 fn interval(raw: [u8; 16]) -> Interval {
-    let [a, b, c, d, e, f, g, h, days @ .., i, j, k, l] = raw;
+    let [micros @ .., _, _, _, _, _, _, _, _] = raw;
+    let [_, _, _, _, _, _, _, _, days @ .., _, _, _, _] = raw;
+    let [_, _, _, _, _, _, _, _, _, _, _, _, months @ ..] = raw;
     Interval {
-        months: i32::from_be_bytes([i, j, k, l]),
+        months: i32::from_be_bytes(months),
         days: i32::from_be_bytes(days),
-        micros: i64::from_be_bytes([a, b, c, d, e, f, g, h]),
+        micros: i64::from_be_bytes(micros),
     }
 }
