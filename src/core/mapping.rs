@@ -78,7 +78,11 @@ fn describe(value: RawBsonRef<'_>) -> String {
             return format!("the binary of subtype {subtype} with {} bytes", binary.bytes.len());
         }
         RawBsonRef::ObjectId(_) => "the ObjectId",
-        RawBsonRef::DateTime(_) => "the date",
+        RawBsonRef::DateTime(date) => {
+            let mut text = b"the date ".to_vec();
+            iso::print_date(date.timestamp_millis(), &mut text);
+            return String::from_utf8_lossy(&text).into_owned();
+        }
         RawBsonRef::Symbol(_) => "the symbol",
         RawBsonRef::Decimal128(_) => "the Decimal128",
         RawBsonRef::MaxKey => return "the MaxKey".to_owned(),

@@ -458,7 +458,7 @@ async fn every_type_goes_to_mongodb_and_comes_back() {
 #[tokio::test]
 async fn what_has_no_line_in_the_table_has_one_with_its_cast() {
     use lockstep::core::mapping::cast_hint;
-    let Servers { postgres, .. } = servers("mapping_casts").await;
+    let Servers { database: _database, postgres, .. } = servers("mapping_casts").await;
     postgres
         .batch_execute("CREATE EXTENSION hstore; CREATE TYPE point_of AS (x int, y int)")
         .await
@@ -500,7 +500,7 @@ async fn what_has_no_line_in_the_table_has_one_with_its_cast() {
 
 #[tokio::test]
 async fn what_mongodb_cannot_hold_is_refused_row_by_row() {
-    let Servers { postgres, .. } = servers("mapping_refused").await;
+    let Servers { database: _database, postgres, .. } = servers("mapping_refused").await;
     for (value, expected) in [
         ("'infinity'::timestamptz", "a timestamptz is infinite"),
         ("'-infinity'::timestamp", "a timestamp is infinite"),

@@ -126,7 +126,7 @@ pub enum Form<'a> {
     Other,
 }
 
-/// Types of which the number is the same everywhere.
+/// The one type of an extension that is known, which is by its name.
 const CITEXT: &str = "citext";
 
 impl Kind {
@@ -137,6 +137,7 @@ impl Kind {
             Form::Enum(labels) => Some(Kind::Enum(labels.to_vec())),
             Form::Domain(base) => Kind::of(base),
             Form::Other => None,
+            Form::Array(_) if VECTORS.contains(&pg.oid) => None,
             Form::Array(element) => {
                 let element = PgType { modifier: pg.modifier, ..*element };
                 let kind = Kind::of(&element)?;
@@ -159,6 +160,9 @@ impl Kind {
 
 /// Below are the types that come with every server.
 const FIRST_NORMAL_OID: u32 = 16_384;
+
+/// `int2vector` and `oidvector` are arrays that begin at 0, which no other store has.
+const VECTORS: [u32; 2] = [22, 30];
 
 /// The arrays of the plain types, and what they are made of.
 const ARRAYS: [(u32, u32); 20] = [

@@ -122,10 +122,8 @@ impl Kind {
                         self.misfit(value, "make a date of it with $toDate in the pipeline")
                     );
                 };
-                let micros = date
-                    .timestamp_millis()
-                    .checked_mul(1_000)
-                    .and_then(|micros| micros.checked_sub(EPOCH_MICROS));
+                let since_2000 = date.timestamp_millis().checked_sub(EPOCH_MICROS / 1_000);
+                let micros = since_2000.and_then(|millis| millis.checked_mul(1_000));
                 let micros = micros.filter(|micros| TIMESTAMP.contains(micros));
                 let micros = micros.ok_or_else(|| {
                     self.misfit(value, "it is beyond the years 4713 BC to 294276 of Postgres")
