@@ -4,6 +4,59 @@
 //! Raw bytes go in and raw bytes come out: what Postgres sends in binary, and what
 //! COPY reads in binary; BSON, as it is sent to MongoDB. There is no tree in
 //! between.
+//!
+//! Nothing is rounded, cut or guessed. A value that the other store cannot hold is
+//! [`Bad`], and its row is not copied. The few things that are lost are marked *;
+//! they are lost on Postgres' side before two rows are compared, because a row is
+//! made a document first.
+//!
+//! | Postgres ([`Kind`]) | in the document | from the document |
+//! |---|---|---|
+//! | smallint, integer | int32 | any number that is whole and in range |
+//! | bigint | int64 | the same |
+//! | numeric | Decimal128 of at most 34 digits, with its zeros; NaN, ±Infinity | any number, if the column's precision and scale hold it |
+//! | real, double precision | double | any number of which it is the value; a double counts as its shortest decimal |
+//! | boolean | bool | bool |
+//! | text, varchar(n), citext, name | string, if it is UTF-8 | string without U+0000 and not too long; ObjectId as 24 hex digits |
+//! | enum | string | string that is a label |
+//! | char(n) | string; trailing blanks are dropped * | string, ObjectId where n is 24 |
+//! | timestamptz, timestamp | date; microseconds are floored to milliseconds *; a timestamp is taken as UTC | date |
+//! | date | date, midnight in UTC | date that is midnight in UTC |
+//! | time | string: `13:05:00.25` | the same; `13:05` too |
+//! | interval | string: `P1Y2M-3DT4H5M-0.5S`, each part with its sign | ISO 8601 with whole parts and up to six digits of seconds |
+//! | uuid | binary subtype 4 | binary subtype 4; a string that is one |
+//! | bytea | binary subtype 0 | binary subtype 0 (or 2, its old form); ObjectId as 12 bytes |
+//! | json, jsonb | document, array or scalar; see below | anything that JSON has something for |
+//! | array | array, in arrays for more dimensions | array; those in it equally long |
+//! | NULL | null | null, undefined and missing |
+//!
+//! Infinite dates, timestamps and intervals are bad, and arrays that do not begin
+//! at 1. An empty array has no dimensions in Postgres, so an empty one within
+//! another is bad too. In an array of json or jsonb an array is a value, not a
+//! dimension, and such an array of two dimensions is bad.
+//!
+//! In JSON a number is an int32, an int64, a double if it has a point or an exponent
+//! and the double's shortest decimal is the number, else a Decimal128, or bad. The
+//! scale of a number is not kept *, nor is the text of a json: blanks, and of two
+//! equal keys the first *. A JSON null that is the whole value is null, and comes
+//! back as NULL *; one deeper down stays what it is. Into JSON goes:
+//!
+//! | BSON | JSON |
+//! |---|---|
+//! | document, array, string, bool, null | the same; undefined is null, a symbol a string |
+//! | int32, int64 | a number |
+//! | double | its shortest decimal; a whole one with a point: `5.0` |
+//! | Decimal128 | all its digits |
+//! | ObjectId | its 24 hex digits as a string * |
+//! | date | a string: `2026-11-20T10:00:00.123Z` * |
+//! | binary subtype 4 | the UUID as a string * |
+//! | any other binary | Base64 as a string * |
+//! | NaN, ±Infinity, regular expression, code, timestamp, MinKey, MaxKey, DBPointer | bad |
+//!
+//! U+0000 in a string is bad for jsonb; json has an escape for it.
+//!
+//! A copy from MongoDB loses what the columns do not keep: that an id was an ObjectId,
+//! say. What its document is compared with is what the columns keep of it: [`kept`].
 
 pub mod canonical;
 pub mod decimal;
