@@ -69,7 +69,7 @@ mod row;
 mod write;
 
 pub use kind::{Element, Finest, Form, Kind, PgType, Precision, cast_hint};
-pub use row::{Column, document, kept, key, row, show};
+pub use row::{Column, DOCUMENT_MAX, document, kept, key, row, show};
 pub use write::Written;
 
 use crate::core::expectation;
@@ -591,6 +591,17 @@ mod tests {
         check("{ _id: 1, more: 2 }", "`more`: the table has no column of this name");
         let bad = document(&columns(), [None, Some(&b"\xff"[..]), None]).expect_err("no UTF-8");
         assert!(bad.reason.starts_with("`name`: a char(5) is not UTF-8"), "{bad}");
+    }
+
+    #[test]
+    fn a_row_that_is_too_large_for_mongodb_is_refused() {
+        let column = [Column { name: "v".to_owned(), kind: Kind::Bytea }];
+        // The length, the head and the end of the document, and the element's own.
+        let room = DOCUMENT_MAX - (4 + 1 + 2 + 4 + 1 + 1);
+        let bytes = vec![7; room + 1];
+        assert!(document(&column, [Some(&bytes[..room])]).is_ok());
+        let bad = document(&column, [Some(&bytes[..])]).expect_err("it is too large");
+        assert!(bad.reason.contains("16777217 bytes"), "{bad}");
     }
 
     #[test]

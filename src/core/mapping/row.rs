@@ -5,6 +5,9 @@ use super::{Bad, element};
 use crate::core::expectation;
 use bson::{Bson, RawBsonRef, RawDocument, RawDocumentBuf};
 
+/// No document that MongoDB stores has more bytes.
+pub const DOCUMENT_MAX: usize = 16 * 1024 * 1024;
+
 /// A column of a row, which is a field of the document.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Column {
@@ -28,6 +31,13 @@ pub fn document<'a>(
         column.kind.append(value, &column.name, &mut out).map_err(|bad| bad.of(&column.name))?;
     }
     whole.end_document(&mut out);
+    if out.len() > DOCUMENT_MAX {
+        return Err(Bad::new(format!(
+            "the document of the row has {} bytes, and MongoDB stores {DOCUMENT_MAX} at most; leave a \
+             column out in the query, or keep it elsewhere",
+            out.len()
+        )));
+    }
     RawDocumentBuf::from_bytes(out).map_err(|error| Bad::malformed(&error))
 }
 
