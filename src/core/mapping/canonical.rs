@@ -127,7 +127,9 @@ mod tag {
 }
 
 fn fields(document: &RawDocument) -> Result<Vec<(&str, RawBsonRef<'_>)>, Bad> {
-    let mut fields = Vec::new();
+    /// What most documents have.
+    const USUAL: usize = 12;
+    let mut fields = Vec::with_capacity(USUAL);
     for field in document.iter_elements() {
         let field = field.map_err(|error| Bad::malformed(&error))?;
         let value = field.value().map_err(|error| Bad::malformed(&error))?;

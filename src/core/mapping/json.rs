@@ -462,6 +462,8 @@ mod tests {
         let raw = RawDocumentBuf::from_bytes(out).unwrap();
         let document = bson::Document::try_from(raw.as_ref())
             .unwrap_or_else(|error| panic!("{text}: {error}"));
+        // A document has each key once, which the bytes might not.
+        assert_eq!(RawDocumentBuf::try_from(&document).unwrap(), raw, "{text}");
         Ok(document.get("v").unwrap().clone())
     }
 
