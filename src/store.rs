@@ -1,6 +1,7 @@
 //! The effects that the engine needs from a store, and no others.
 
 pub mod backfill;
+pub mod copy;
 pub mod invariant;
 pub mod mongo;
 pub mod postgres;
