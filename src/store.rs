@@ -13,6 +13,7 @@ use crate::core::migration::Rollback;
 use crate::core::parse::manifest::{MongoAnswer, MongoSource};
 use crate::core::step::{MongoStep, PgStep};
 use crate::store::backfill::Backfills;
+use crate::store::copy::{Query, Source, Target};
 use crate::store::invariant::Invariants;
 use std::collections::BTreeMap;
 use std::fmt;
@@ -116,23 +117,39 @@ pub trait Store {
 
 /// Postgres, as the engine needs it.
 pub trait PostgresStore:
-    Store<Step = PgStep> + Backfills + Invariants<Question = str, Rows = str>
+    Store<Step = PgStep>
+    + Backfills
+    + for<'a> Source<Rows<'a> = Query<'a>>
+    + Target
+    + Invariants<Question = str, Rows = str>
 {
 }
 
 impl<S> PostgresStore for S where
-    S: Store<Step = PgStep> + Backfills + Invariants<Question = str, Rows = str>
+    S: Store<Step = PgStep>
+        + Backfills
+        + for<'a> Source<Rows<'a> = Query<'a>>
+        + Target
+        + Invariants<Question = str, Rows = str>
 {
 }
 
 /// MongoDB, as the engine needs it.
 pub trait MongoStore:
-    Store<Step = MongoStep> + Backfills + Invariants<Question = MongoAnswer, Rows = MongoSource>
+    Store<Step = MongoStep>
+    + Backfills
+    + for<'a> Source<Rows<'a> = &'a MongoSource>
+    + Target
+    + Invariants<Question = MongoAnswer, Rows = MongoSource>
 {
 }
 
 impl<S> MongoStore for S where
-    S: Store<Step = MongoStep> + Backfills + Invariants<Question = MongoAnswer, Rows = MongoSource>
+    S: Store<Step = MongoStep>
+        + Backfills
+        + for<'a> Source<Rows<'a> = &'a MongoSource>
+        + Target
+        + Invariants<Question = MongoAnswer, Rows = MongoSource>
 {
 }
 

@@ -6,7 +6,7 @@
 //! moves that shard's cursor, in one transaction: each row is rewritten once,
 //! whatever is killed and whenever.
 
-use crate::core::parse::manifest::{Change, Pace, Update, Work};
+use crate::core::parse::manifest::{Change, MongoSource, Pace, Update, Work};
 use crate::core::step::Timeouts;
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -46,9 +46,15 @@ impl Backfill {
                 }
                 Change::Delete => format!("db.{collection}.deleteMany({filter})"),
             },
-            Work::CopyToMongo { query, to, .. } => format!("{query} → {to}"),
+            Work::CopyToMongo { query, to, .. } => format!("{query} → db.{to}"),
             Work::CopyToPostgres { from, to, .. } => {
-                format!("db.{}.find({}) → {to}", from.collection, from.find)
+                let MongoSource { collection, find, pipeline } = from;
+                let stages: Vec<String> = pipeline.iter().map(ToString::to_string).collect();
+                let then = match stages.is_empty() {
+                    true => String::new(),
+                    false => format!(" | [{}]", stages.join(", ")),
+                };
+                format!("db.{collection}.find({find}){then} → {to}")
             }
         }
     }

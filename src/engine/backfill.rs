@@ -7,12 +7,14 @@
 //! of processes may work at one backfill; one of them leads it, which is to cut
 //! shards and to sweep.
 //!
-//! Reading order: this file; `worker`, which goes through one shard;
-//! `watch`, which asks people and servers; `board`, what they share.
+//! Reading order: this file; `hands`, which do a batch, in one store or from one to
+//! the other; `worker`, which goes through one shard; `watch`, which asks people and
+//! servers; `board`, what they share.
 //!
 //! [`Throttle`]: crate::core::pace::Throttle
 
 mod board;
+mod hands;
 mod session;
 mod watch;
 mod worker;
@@ -22,9 +24,10 @@ use crate::core::history::Entry;
 use crate::core::notice::{Notice, Notices};
 use crate::core::pace;
 use crate::engine::{Stop, StopReason};
-use crate::store::StoreError;
+use crate::store::{Store, StoreError};
 use crate::store::backfill::{Backfills, Job};
 use board::Board;
+pub use hands::{Copying, Hands};
 use futures_util::future::join_all;
 use session::{Session, is_lost};
 use std::time::Duration;
@@ -95,16 +98,16 @@ pub enum BackfillError {
 ///
 /// # Errors
 /// [`BackfillError`].
-pub async fn run<S: Backfills, O: Backfills>(
-    store: &mut S,
+pub async fn run<H: Hands, O: Backfills>(
+    hands: &mut H,
     other: Option<&mut O>,
     task: Task<'_>,
     settings: Settings<'_>,
     notices: &mut dyn Notices,
 ) -> Result<Done, BackfillError> {
     let board = Board::new(task, settings, notices);
-    let mut crew = Crew::new(store, task).await?;
-    let watch = Watch::new(store, other).await?;
+    let mut crew = Crew::new(hands, task).await?;
+    let watch = Watch::new(hands.store(), other).await?;
     let work = async {
         let lead = Lead { task, board: &board, watch: &watch };
         let result = lead.rounds(&mut crew).await;
@@ -124,20 +127,20 @@ pub async fn run<S: Backfills, O: Backfills>(
 ///
 /// # Errors
 /// [`BackfillError`].
-pub async fn join<S: Backfills, O: Backfills>(
-    store: &mut S,
+pub async fn join<H: Hands, O: Backfills>(
+    hands: &mut H,
     other: Option<&mut O>,
     task: Task<'_>,
     settings: Settings<'_>,
     notices: &mut dyn Notices,
 ) -> Result<Done, BackfillError> {
     let board = Board::new(task, settings, notices);
-    let mut crew = Crew::new(store, task).await?;
+    let mut crew = Crew::new(hands, task).await?;
     let Some(leader) = leader(&mut crew.main).await? else {
         return Ok(Done::default());
     };
-    let watch = Watch::new(store, other).await?;
-    let mut lookout = Session::new(store).await?;
+    let watch = Watch::new(hands.store(), other).await?;
+    let mut lookout = Session::new(hands.store()).await?;
     let led = async {
         loop {
             tokio::time::sleep(LEADER_EVERY).await;
@@ -169,23 +172,23 @@ pub async fn join<S: Backfills, O: Backfills>(
 }
 
 /// The run that has the lease.
-async fn leader<S: Backfills>(session: &mut Session<S>) -> Result<Option<String>, StoreError> {
+async fn leader<H: Hands>(session: &mut Session<H>) -> Result<Option<String>, StoreError> {
     let snapshot = session.ask(async |store| store.read().await).await?;
     Ok(snapshot.lease.map(|lease| lease.run_id))
 }
 
 /// The sessions that work.
-struct Crew<S> {
-    main: Session<S>,
-    workers: Vec<Session<S>>,
+struct Crew<H> {
+    main: Session<H>,
+    workers: Vec<Session<H>>,
     workers_max: usize,
 }
 
-impl<S: Backfills> Crew<S> {
-    async fn new(store: &mut S, task: Task<'_>) -> Result<Crew<S>, StoreError> {
+impl<H: Hands> Crew<H> {
+    async fn new(hands: &mut H, task: Task<'_>) -> Result<Crew<H>, StoreError> {
         let wanted = task.backfill.pace.workers.unwrap_or(1).max(1);
         Ok(Crew {
-            main: Session::new(store).await?,
+            main: Session::new(hands).await?,
             workers: Vec::new(),
             workers_max: usize::try_from(wanted).unwrap_or(usize::MAX),
         })
@@ -194,7 +197,7 @@ impl<S: Backfills> Crew<S> {
     /// As many as there is work for.
     async fn at_least(&mut self, shards: usize) -> Result<(), StoreError> {
         while self.workers.len() < self.workers_max.min(shards).max(1) {
-            let worker = self.main.ask(async |store| store.another().await).await?;
+            let worker = self.main.with(async |hands| hands.renewed().await).await?;
             self.workers.push(Session::of(worker));
         }
         Ok(())
@@ -210,7 +213,7 @@ struct Lead<'a, 'b, S, O> {
 
 impl<S: Backfills, O: Backfills> Lead<'_, '_, S, O> {
     /// The first round, and sweeps until one finds nothing.
-    async fn rounds(&self, crew: &mut Crew<S>) -> Result<(), BackfillError> {
+    async fn rounds<H: Hands<Store = S>>(&self, crew: &mut Crew<H>) -> Result<(), BackfillError> {
         let job = self.task.job;
         let shards = crew.main.ask(async |store| store.shards(job).await).await?;
         let wanted = match crew.workers_max {
@@ -218,7 +221,7 @@ impl<S: Backfills, O: Backfills> Lead<'_, '_, S, O> {
             several => several.saturating_mul(SHARDS_EACH),
         };
         if shards.is_empty() {
-            let survey = crew.main.ask(async |store| store.survey(job, wanted, &[]).await).await?;
+            let survey = crew.main.with(async |hands| hands.look(job, wanted, &[]).await).await?;
             self.begin(&mut crew.main, &survey.shards, self.task.entries).await?;
         } else if !self.task.entries.is_empty() {
             self.begin(&mut crew.main, &[], self.task.entries).await?;
@@ -233,7 +236,7 @@ impl<S: Backfills, O: Backfills> Lead<'_, '_, S, O> {
                 return Ok(());
             }
             let survey =
-                crew.main.ask(async |store| store.survey(job, wanted, &shards).await).await?;
+                crew.main.with(async |hands| hands.look(job, wanted, &shards).await).await?;
             if survey.shards.is_empty() {
                 return Ok(());
             }
@@ -243,7 +246,10 @@ impl<S: Backfills, O: Backfills> Lead<'_, '_, S, O> {
 
     /// Works until all shards are done, by us or by others; `None` if it was
     /// stopped before.
-    async fn round(&self, crew: &mut Crew<S>) -> Result<Option<Vec<Shard>>, BackfillError> {
+    async fn round<H: Hands<Store = S>>(
+        &self,
+        crew: &mut Crew<H>,
+    ) -> Result<Option<Vec<Shard>>, BackfillError> {
         let job = self.task.job;
         loop {
             let shards = crew.main.ask(async |store| store.shards(job).await).await?;
@@ -275,9 +281,9 @@ impl<S: Backfills, O: Backfills> Lead<'_, '_, S, O> {
 
     /// Writes new shards. After a lost answer, what is there now tells whether they
     /// were written.
-    async fn begin(
+    async fn begin<H: Hands<Store = S>>(
         &self,
-        session: &mut Session<S>,
+        session: &mut Session<H>,
         shards: &[Shard],
         entries: &[Entry],
     ) -> Result<(), StoreError> {
@@ -287,7 +293,7 @@ impl<S: Backfills, O: Backfills> Lead<'_, '_, S, O> {
         let job = self.task.job;
         let mut lost = false;
         loop {
-            let error = match session.store.begin(job, shards, entries).await {
+            let error = match session.store().begin(job, shards, entries).await {
                 Ok(()) => return Ok(()),
                 // What was lost may have come through after we looked: then the same
                 // rows are in the way.

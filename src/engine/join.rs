@@ -6,15 +6,17 @@
 //! it took: when the lease goes to another run, both end together.
 
 use crate::core::history::{Event, Histories};
-use crate::core::id::{Direction, StepId, StepName, StoreName};
+use crate::core::id::{Direction, StepId, StepName};
 use crate::core::migration::MigrationSet;
 use crate::core::notice::{Notice, Notices};
+use crate::core::parse::manifest::Work;
 use crate::core::step::Body;
-use crate::engine::backfill::{self, BackfillError, Settings, Task};
+use crate::engine::backfill::{self, BackfillError, Copying, Settings, Task};
 use crate::engine::lock::LockError;
 use crate::engine::run::RunError;
 use crate::engine::{Means, Stop};
 use crate::store::backfill::{Backfills, Job};
+use crate::store::copy::{Query, Source, Target};
 use crate::store::{Fate, MongoStore, Outcome, PostgresStore, Run, StoreError, Stores};
 use std::collections::BTreeSet;
 
@@ -68,13 +70,22 @@ impl Helper<'_> {
                 let timeouts = backfill.timeouts;
                 let job = Job { work: &backfill.work, record: &record, timeouts };
                 let task = Task { job, backfill, entries: &[] };
-                helped |= match (store, stores.postgres.as_mut(), stores.mongo.as_mut()) {
-                    (StoreName::Postgres, Some(postgres), mongo) => {
+                let (postgres, mongo) = (stores.postgres.as_mut(), stores.mongo.as_mut());
+                helped |= match (&backfill.work, postgres, mongo) {
+                    (Work::Update { .. } | Work::Sql { .. }, Some(postgres), mongo) => {
                         self.join(postgres, mongo, task, notices).await?
                     }
-                    (StoreName::Mongo, postgres, Some(mongo)) => {
+                    (Work::Documents { .. }, postgres, Some(mongo)) => {
                         self.join(mongo, postgres, task, notices).await?
                     }
+                    (Work::CopyToMongo { query, by, .. }, Some(postgres), Some(mongo)) => {
+                        let rows = Query { sql: query, key: by.columns() };
+                        self.copy(postgres, mongo, rows, task, notices).await?
+                    }
+                    (Work::CopyToPostgres { from, .. }, Some(postgres), Some(mongo)) => {
+                        self.copy(mongo, postgres, from, task, notices).await?
+                    }
+                    // A store that it needs is not configured here.
                     _ => false,
                 };
             }
@@ -89,27 +100,74 @@ impl Helper<'_> {
         task: Task<'_>,
         notices: &mut dyn Notices,
     ) -> Result<bool, RunError> {
-        // When the last shard is done, it is for whoever leads to sweep.
-        if store.shards(task.job).await?.iter().all(|shard| shard.done) {
-            return Ok(false);
+        if let Some(helped) = self.enlist(store, task, notices).await? {
+            return Ok(helped);
         }
-        let done = match store.enlist(self.run).await {
-            Ok(false) => return Ok(false),
-            Ok(true) => {
-                let step = &task.job.record.step;
-                if self.told.insert(step.clone()) {
-                    let name = &step.name;
-                    notices.notice(Notice::Remark(format!(
-                        "{} {name}: helping with this backfill, which another run leads",
-                        step.version
-                    )));
-                }
-                let Means { pace, minute, .. } = self.means;
-                let settings = Settings { pace, minute, stop: self.stop };
-                backfill::join(store, other, task, settings, notices).await.map(drop)
+        let Means { pace, minute, .. } = self.means;
+        let settings = Settings { pace, minute, stop: self.stop };
+        let done = backfill::join(store, other, task, settings, notices).await.map(drop);
+        self.discharge(store, done, notices).await
+    }
+
+    /// The same for a copy from one store into the other.
+    async fn copy<S: Source, T: Target>(
+        &mut self,
+        source: &mut S,
+        target: &mut T,
+        rows: S::Rows<'_>,
+        task: Task<'_>,
+        notices: &mut dyn Notices,
+    ) -> Result<bool, RunError> {
+        if let Some(helped) = self.enlist(target, task, notices).await? {
+            return Ok(helped);
+        }
+        let Means { pace, minute, .. } = self.means;
+        let settings = Settings { pace, minute, stop: self.stop };
+        let done = match Copying::new(source, target, rows).await {
+            Ok(mut hands) => {
+                backfill::join(&mut hands, Some(source), task, settings, notices).await.map(drop)
             }
             Err(error) => Err(error.into()),
         };
+        self.discharge(target, done, notices).await
+    }
+
+    /// Begins our row. Otherwise it is over: whether we have helped.
+    async fn enlist<S: Backfills>(
+        &mut self,
+        store: &mut S,
+        task: Task<'_>,
+        notices: &mut dyn Notices,
+    ) -> Result<Option<bool>, RunError> {
+        // When the last shard is done, it is for whoever leads to sweep.
+        if store.shards(task.job).await?.iter().all(|shard| shard.done) {
+            return Ok(Some(false));
+        }
+        match store.enlist(self.run).await {
+            Ok(true) => {}
+            Ok(false) => return Ok(Some(false)),
+            Err(error) => {
+                return self.discharge(store, Err(error.into()), notices).await.map(Some);
+            }
+        }
+        let step = &task.job.record.step;
+        if self.told.insert(step.clone()) {
+            let name = &step.name;
+            notices.notice(Notice::Remark(format!(
+                "{} {name}: helping with this backfill, which another run leads",
+                step.version
+            )));
+        }
+        Ok(None)
+    }
+
+    /// Ends our row, and says what became of our help.
+    async fn discharge<S: Backfills>(
+        &mut self,
+        store: &mut S,
+        done: Result<(), BackfillError>,
+        notices: &mut dyn Notices,
+    ) -> Result<bool, RunError> {
         discharge(store, &done).await;
         match done {
             Ok(()) => Ok(true),

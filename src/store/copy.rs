@@ -63,6 +63,14 @@ pub trait Source: Backfills {
     /// along the `_id` of its collection.
     type Rows<'a>: Copy;
 
+    /// About how many rows there are to read; `None` where nobody can tell. Changes
+    /// nothing, and needs no history.
+    async fn estimate_rows(
+        &mut self,
+        rows: Self::Rows<'_>,
+        timeouts: Timeouts,
+    ) -> Result<Option<u64>, StoreError>;
+
     /// Looks at the rows before anything is copied: their kinds, and a key that can
     /// be gone along. Cuts them into shards as [`Backfills::survey`] does: the same
     /// arguments, the same meaning of `past`.
@@ -91,6 +99,18 @@ pub trait Source: Backfills {
 /// A store that documents can be written into.
 #[expect(async_fn_in_trait, reason = "the engine is the only caller, on one task")]
 pub trait Target: Backfills {
+    /// A page has no more rows than this: what one transaction may hold.
+    const ROWS_MAX: u64 = u64::MAX;
+
+    /// Looks whether rows can be written: what is needed for it is there. Changes
+    /// nothing.
+    ///
+    /// Refused with a hint that says what to do.
+    async fn ready(&mut self, job: Job<'_>) -> Result<(), StoreError> {
+        let _ = job;
+        Ok(())
+    }
+
     /// Writes a page and moves the shard's cursor to its end, in one transaction with
     /// the fence, as [`Backfills::batch`] does. `None`: another run has taken the
     /// shard, and nothing happened.

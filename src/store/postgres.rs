@@ -13,6 +13,7 @@ mod invariant;
 mod key;
 mod lease;
 mod pace;
+mod source;
 mod step;
 mod survey;
 

@@ -2,11 +2,12 @@
 
 use crate::store::{Payload, SimStore};
 use bson::Bson;
-use lockstep::core::backfill::{Batch, Shard, Survey};
+use lockstep::core::backfill::{Batch, Key, Shard, Survey};
 use lockstep::core::history::Entry;
 use lockstep::core::pace::{Limits, Reading, Steer, Steering};
 use lockstep::core::step::Timeouts;
 use lockstep::store::backfill::{Backfills, Job};
+use lockstep::store::copy::{Page, PageLimit, Source, Target};
 use lockstep::store::invariant::Invariants;
 use lockstep::store::{Outcome, Run, StoreError};
 
@@ -67,6 +68,46 @@ impl<T: Payload> Backfills for SimStore<T> {
 
     async fn probe(&mut self, _: &Limits) -> Vec<Reading> {
         unreachable!("no scenario has a backfill")
+    }
+}
+
+/// Nor has one a copy.
+impl<T: Payload> Source for SimStore<T> {
+    type Rows<'a> = T::Copied<'a>;
+
+    async fn estimate_rows(
+        &mut self,
+        _: Self::Rows<'_>,
+        _: Timeouts,
+    ) -> Result<Option<u64>, StoreError> {
+        unreachable!("no scenario has a copy")
+    }
+
+    async fn survey_rows(
+        &mut self,
+        _: Self::Rows<'_>,
+        _: Timeouts,
+        _: usize,
+        _: &[Shard],
+    ) -> Result<Survey, StoreError> {
+        unreachable!("no scenario has a copy")
+    }
+
+    async fn page(
+        &mut self,
+        _: Self::Rows<'_>,
+        _: Timeouts,
+        _: Option<&Key>,
+        _: Option<&Key>,
+        _: PageLimit,
+    ) -> Result<Page, StoreError> {
+        unreachable!("no scenario has a copy")
+    }
+}
+
+impl<T: Payload> Target for SimStore<T> {
+    async fn put(&mut self, _: Job<'_>, _: &Shard, _: &Page) -> Result<Option<Batch>, StoreError> {
+        unreachable!("no scenario has a copy")
     }
 }
 

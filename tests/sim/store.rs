@@ -13,6 +13,7 @@ use lockstep::core::id::{StepId, StoreName, Version};
 use lockstep::core::migration::Rollback;
 use lockstep::core::parse::manifest::{MongoAnswer, MongoSource};
 use lockstep::core::step::{MongoStep, PgStep};
+use lockstep::store::copy::Query;
 use lockstep::store::{self, Fate, Holder, Holds, Outcome, Run, Store, StoreError, Stores};
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
@@ -238,6 +239,7 @@ pub trait Payload {
     const STORE: StoreName;
     type Question: ?Sized;
     type Rows: ?Sized;
+    type Copied<'a>: Copy;
     fn deeds(&self) -> Vec<Deed>;
     /// What the store says when the schema does not tell.
     fn unknown(&self) -> Holds;
@@ -246,6 +248,7 @@ pub trait Payload {
 impl Payload for PgStep {
     type Question = str;
     type Rows = str;
+    type Copied<'a> = Query<'a>;
     const STORE: StoreName = StoreName::Postgres;
     fn deeds(&self) -> Vec<Deed> {
         Deed::of_postgres(self)
@@ -258,6 +261,7 @@ impl Payload for PgStep {
 impl Payload for MongoStep {
     type Question = MongoAnswer;
     type Rows = MongoSource;
+    type Copied<'a> = &'a MongoSource;
     const STORE: StoreName = StoreName::Mongo;
     fn deeds(&self) -> Vec<Deed> {
         vec![Deed::of_mongo(self)]

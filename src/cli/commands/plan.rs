@@ -11,6 +11,7 @@ use crate::core::duration;
 use crate::core::history::{Event, Record};
 use crate::core::id::{Direction, StepId, StoreName};
 use crate::core::one_line::one_line;
+use crate::core::parse::manifest::Work;
 use crate::core::plan::{Action, Attempt, Plan, Waits};
 use crate::core::status::without_number;
 use crate::core::step::{Body, Commit, Step};
@@ -19,6 +20,7 @@ use crate::report::human::{Look, clip, grouped, step_column};
 use crate::report::json::way;
 use crate::store::Stores;
 use crate::store::backfill::{Backfills as _, Job};
+use crate::store::copy::{Query, Source as _};
 use crate::store::mongo::Mongo;
 use crate::store::postgres::Postgres;
 use serde_json::{Value, json};
@@ -69,9 +71,18 @@ pub async fn estimates(stores: &mut Stores<Postgres, Mongo>, plan: &Plan) -> Row
                 migration_checksum: work.checksum,
             };
             let job = Job { work: &backfill.work, record: &record, timeouts: backfill.timeouts };
-            let estimate = match (it.step.store(), &mut stores.postgres, &mut stores.mongo) {
-                (StoreName::Postgres, Some(postgres), _) => postgres.estimate(job).await,
-                (StoreName::Mongo, _, Some(mongo)) => mongo.estimate(job).await,
+            let estimate = match (&backfill.work, &mut stores.postgres, &mut stores.mongo) {
+                (Work::Update { .. } | Work::Sql { .. }, Some(postgres), _) => {
+                    postgres.estimate(job).await
+                }
+                (Work::Documents { .. }, _, Some(mongo)) => mongo.estimate(job).await,
+                (Work::CopyToMongo { query, by, .. }, Some(postgres), _) => {
+                    let rows = Query { sql: query, key: by.columns() };
+                    postgres.estimate_rows(rows, job.timeouts).await
+                }
+                (Work::CopyToPostgres { from, .. }, _, Some(mongo)) => {
+                    mongo.estimate_rows(from, job.timeouts).await
+                }
                 _ => Ok(None),
             };
             rows.extend(estimate.ok().flatten().map(|estimate| (step, estimate)));
@@ -152,15 +163,18 @@ fn how(action: &Action, step: &Step, rows: Option<u64>) -> String {
         (Action::Settle(_), Body::Program(_), _) => "begins anew: it was interrupted".to_owned(),
         (Action::Settle(_), ..) => "settles: it was interrupted".to_owned(),
         (Action::Abandon(_), ..) => "clears: it was interrupted".to_owned(),
-        (_, Body::Backfill(backfill), _) => match (rows, backfill.work.store()) {
-            (Some(rows), StoreName::Postgres) => {
-                format!("in batches, about {} rows", grouped(rows))
+        (_, Body::Backfill(backfill), _) => {
+            let copies = if backfill.work.is_copy() { "copies in batches" } else { "in batches" };
+            match (rows, backfill.work.source()) {
+                (Some(rows), StoreName::Postgres) => {
+                    format!("{copies}, about {} rows", grouped(rows))
+                }
+                (Some(rows), StoreName::Mongo) => {
+                    format!("{copies}, about {} documents", grouped(rows))
+                }
+                (None, _) => copies.to_owned(),
             }
-            (Some(rows), StoreName::Mongo) => {
-                format!("in batches, about {} documents", grouped(rows))
-            }
-            (None, _) => "in batches".to_owned(),
-        },
+        }
         (_, Body::Check(_), _) => "asks".to_owned(),
         (_, Body::Program(_), _) => "runs a program".to_owned(),
         (_, _, Commit::Atomic) => "one transaction, with its record".to_owned(),

@@ -9,7 +9,7 @@ pub use name::{folder as parse_name, is_hidden, is_ignored};
 use crate::core::checksum::{Checksum, normalize};
 use crate::core::id::{Direction, Phase, StoreName, Version};
 use crate::core::migration::{Migration, OnFailure, Options, Rollback};
-use crate::core::parse::manifest::{self, Check, Manifest, Work};
+use crate::core::parse::manifest::{self, Check, Manifest};
 use crate::core::parse::sql::Transaction;
 use crate::core::problem::{Place, Problem};
 use crate::core::step::{Body, Commit, Step, Timeouts};
@@ -243,11 +243,6 @@ fn unguarded(folder: &Folder, steps: &[Step], manifest: &Manifest) -> Vec<Proble
 fn not_yet(folder: &Folder, manifest: &Manifest) -> Vec<Problem> {
     let mut found: Vec<(&Place, &str)> = Vec::new();
     let mut key = |place, what| found.push((place, what));
-    let copies = manifest
-        .backfills
-        .iter()
-        .filter(|it| matches!(it.work, Work::CopyToMongo { .. } | Work::CopyToPostgres { .. }));
-    copies.for_each(|it| key(&it.name.place, "copies between the stores are"));
     let compared =
         manifest.invariants.iter().filter(|it| matches!(it.check, Check::Compare { .. }));
     compared.for_each(|it| key(&it.name.place, "comparisons row by row are"));
@@ -761,15 +756,12 @@ mod tests {
 
     #[test]
     fn what_the_manifest_asks_for_and_is_not_there_yet_is_refused() {
-        let manifest = "[[backfill]]\nname = 'a'\n\
-            copy = { from = 'postgres', query = 'SELECT id FROM a', key = 'id', to = 'b' }\n\
-            [[invariant]]\nname = 'a'\n\
+        let manifest = "[[invariant]]\nname = 'a'\n\
             compare = { postgres = 'SELECT id FROM a', mongo = { collection = 'b' }, key = 'id' }";
         check(
             &[("migration.toml", manifest)],
             &expect![[r#"
-                007-product_stock/migration.toml:1:1: copies between the stores are not supported yet; see CHANGELOG.md for what this release can do
-                007-product_stock/migration.toml:4:1: comparisons row by row are not supported yet; see CHANGELOG.md for what this release can do"#]],
+                007-product_stock/migration.toml:1:1: comparisons row by row are not supported yet; see CHANGELOG.md for what this release can do"#]],
         );
     }
 

@@ -1,6 +1,7 @@
 //! A session that is replaced when its connection is lost.
 
-use crate::store::backfill::{Backfills, is_passing};
+use super::hands::Hands;
+use crate::store::backfill::is_passing;
 use crate::store::{Fate, StoreError};
 use std::time::Duration;
 use tokio::time::sleep;
@@ -16,28 +17,36 @@ const WAIT_FIRST: Duration = Duration::from_millis(100);
 const WAIT_MAX: Duration = Duration::from_secs(5);
 
 /// A session of a worker, a probe or whoever leads.
-pub(super) struct Session<S> {
-    pub store: S,
+pub(super) struct Session<H> {
+    pub hands: H,
     failed: u32,
 }
 
-impl<S: Backfills> Session<S> {
+impl<H: Hands> Session<H> {
     /// One more session of the run that this one belongs to.
-    pub async fn new(store: &mut S) -> Result<Session<S>, StoreError> {
-        Ok(Session::of(store.another().await?))
+    pub async fn new(hands: &mut H) -> Result<Session<H>, StoreError> {
+        Ok(Session::of(hands.renewed().await?))
     }
 
-    pub fn of(store: S) -> Session<S> {
-        Session { store, failed: 0 }
+    pub fn of(hands: H) -> Session<H> {
+        Session { hands, failed: 0 }
     }
 
-    /// Something that may be asked again and again.
+    /// Something that the store may be asked again and again.
     pub async fn ask<T>(
         &mut self,
-        mut question: impl AsyncFnMut(&mut S) -> Result<T, StoreError>,
+        mut question: impl AsyncFnMut(&mut H::Store) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        self.with(async |hands| question(hands.store()).await).await
+    }
+
+    /// The same for the hands as a whole.
+    pub async fn with<T>(
+        &mut self,
+        mut question: impl AsyncFnMut(&mut H) -> Result<T, StoreError>,
     ) -> Result<T, StoreError> {
         loop {
-            match question(&mut self.store).await {
+            match question(&mut self.hands).await {
                 Ok(answer) => {
                     self.is_fine();
                     return Ok(answer);
@@ -45,6 +54,11 @@ impl<S: Backfills> Session<S> {
                 Err(error) => self.renew(error).await?,
             }
         }
+    }
+
+    /// The store that is written.
+    pub fn store(&mut self) -> &mut H::Store {
+        self.hands.store()
     }
 
     /// It works.
@@ -68,9 +82,9 @@ impl<S: Backfills> Session<S> {
             if !is_lost(&error) {
                 return Ok(());
             }
-            match self.store.another().await {
-                Ok(store) => {
-                    self.store = store;
+            match self.hands.renewed().await {
+                Ok(hands) => {
+                    self.hands = hands;
                     return Ok(());
                 }
                 Err(next) => error = next,

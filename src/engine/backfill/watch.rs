@@ -108,7 +108,7 @@ impl<S: Backfills, O: Backfills> Watch<S, O> {
                 others = Instant::now();
                 // Only for the numbers: who needs the session finds out if it is lost.
                 if let Ok(mut sessions) = self.steering.try_lock()
-                    && let Ok(shards) = sessions.0.store.shards(board.job).await
+                    && let Ok(shards) = sessions.0.store().shards(board.job).await
                 {
                     board.saw(&shards);
                 }
@@ -127,12 +127,12 @@ async fn probe<S: Backfills>(
     each.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         each.tick().await;
-        match timeout(PROBE_MAX, session.store.probe(limits)).await {
+        match timeout(PROBE_MAX, session.store().probe(limits)).await {
             Ok(readings) => read(&readings),
             // The throttle hears that nothing is heard.
             Err(_) => {
-                if let Ok(Ok(store)) = timeout(PROBE_MAX, session.store.another()).await {
-                    session.store = store;
+                if let Ok(Ok(store)) = timeout(PROBE_MAX, session.hands.another()).await {
+                    session.hands = store;
                 }
             }
         }

@@ -1,6 +1,7 @@
 //! A worker: claims a shard, goes through it batch by batch, claims the next.
 
 use super::board::{Board, jitter};
+use super::hands::Hands;
 use super::session::Session;
 use super::watch::Watch;
 use crate::core::backfill::Shard;
@@ -29,10 +30,10 @@ const IDLE_EVERY: Duration = Duration::from_secs(3);
 
 /// Works until nothing is left to take and nobody here has anything, or until it
 /// is over. An error ends the work of the others between their batches.
-pub(super) async fn work<S: Backfills, O: Backfills>(
-    session: &mut Session<S>,
+pub(super) async fn work<H: Hands, O: Backfills>(
+    session: &mut Session<H>,
     board: &Board<'_>,
-    watch: &Watch<S, O>,
+    watch: &Watch<H::Store, O>,
 ) -> Result<(), StoreError> {
     let now = Instant::now();
     let mut worker = Worker { session, board, watch, kept: now, not_before: now };
@@ -43,10 +44,10 @@ pub(super) async fn work<S: Backfills, O: Backfills>(
     done
 }
 
-struct Worker<'a, 'b, S, O> {
-    session: &'a mut Session<S>,
+struct Worker<'a, 'b, H: Hands, O> {
+    session: &'a mut Session<H>,
     board: &'a Board<'b>,
-    watch: &'a Watch<S, O>,
+    watch: &'a Watch<H::Store, O>,
     /// When it last said that it works at its shard.
     kept: Instant,
     /// Its next batch, of whatever shard, is not begun before.
@@ -59,7 +60,7 @@ enum Held {
     No,
 }
 
-impl<S: Backfills, O: Backfills> Worker<'_, '_, S, O> {
+impl<H: Hands, O: Backfills> Worker<'_, '_, H, O> {
     async fn shards(&mut self) -> Result<(), StoreError> {
         while let Some(mut shard) = self.take().await? {
             let index = shard.index;
@@ -70,9 +71,9 @@ impl<S: Backfills, O: Backfills> Worker<'_, '_, S, O> {
                 Ok(Held::Yes) if shard.done => {}
                 // Nobody has to wait until it is known that we are gone. If it fails,
                 // they wait.
-                Ok(Held::Yes) => drop(self.session.store.yield_shard(self.board.job, &shard).await),
+                Ok(Held::Yes) => drop(self.session.store().yield_shard(self.board.job, &shard).await),
                 Err(error) if error.fate == Fate::Refused => {
-                    drop(self.session.store.yield_shard(self.board.job, &shard).await);
+                    drop(self.session.store().yield_shard(self.board.job, &shard).await);
                 }
                 Err(_) => {}
             }
@@ -100,7 +101,7 @@ impl<S: Backfills, O: Backfills> Worker<'_, '_, S, O> {
     async fn claim(&mut self) -> Result<Option<Shard>, StoreError> {
         let job = self.board.job;
         let _alone = self.board.claiming.lock().await;
-        match self.session.store.claim(job).await {
+        match self.session.store().claim(job).await {
             Ok(Some(shard)) => {
                 self.session.is_fine();
                 self.board.hold(&shard);
@@ -141,9 +142,9 @@ impl<S: Backfills, O: Backfills> Worker<'_, '_, S, O> {
                 }
                 continue;
             }
-            let asked = pace.batch;
+            let asked = pace.batch.min(H::ROWS_MAX);
             let began = Instant::now();
-            match self.session.store.batch(job, shard, asked).await {
+            match self.session.hands.work(job, shard, asked).await {
                 Ok(Some(batch)) => {
                     self.session.is_fine();
                     in_the_way = 0;

@@ -5,14 +5,15 @@ use crate::core::backfill::Backfill;
 use crate::core::history::{Event, Record};
 use crate::core::id::{StepId, StoreName};
 use crate::core::notice::{Notice, Notices};
-use crate::core::parse::manifest::Invariant;
+use crate::core::parse::manifest::{self, Invariant};
 use crate::core::plan::{Attempt, Work};
 use crate::core::step::{Program, Timeouts};
-use crate::engine::backfill::{self, BackfillError, Settings, Task};
+use crate::engine::backfill::{self, BackfillError, Copying, Hands, Settings, Task};
 use crate::engine::invariant::{Asking, check};
 use crate::engine::program::{self, ProgramError, Surroundings};
 use crate::store::backfill::{Backfills, Job};
-use crate::store::{Fate, MongoStore, PostgresStore};
+use crate::store::copy::Query;
+use crate::store::{Fate, MongoStore, PostgresStore, not_configured};
 
 impl<P: PostgresStore, M: MongoStore> Executor<'_, '_, '_, P, M> {
     /// Begins a backfill, or goes on with one. How far it is is kept by its store,
@@ -41,15 +42,30 @@ impl<P: PostgresStore, M: MongoStore> Executor<'_, '_, '_, P, M> {
         let settings = Settings { pace: means.pace, minute: means.minute, stop: self.context.stop };
         let notices = &mut *self.context.notices;
         let stores = &mut *self.locked.stores;
-        let (postgres, mongo) = (stores.postgres.as_mut(), stores.mongo.as_mut());
-        let done = match (store, postgres, mongo) {
-            (StoreName::Postgres, Some(postgres), mongo) => {
-                lead(postgres, mongo, task, settings, notices).await
+        let done = match &backfill.work {
+            manifest::Work::Update { .. } | manifest::Work::Sql { .. } => {
+                let other = stores.mongo.as_mut();
+                let postgres = stores.postgres.as_mut();
+                let postgres = postgres.ok_or_else(|| not_configured(StoreName::Postgres))?;
+                lead(postgres, other, task, settings, notices).await
             }
-            (StoreName::Mongo, postgres, Some(mongo)) => {
-                lead(mongo, postgres, task, settings, notices).await
+            manifest::Work::Documents { .. } => {
+                let other = stores.postgres.as_mut();
+                let mongo = stores.mongo.as_mut();
+                let mongo = mongo.ok_or_else(|| not_configured(StoreName::Mongo))?;
+                lead(mongo, other, task, settings, notices).await
             }
-            (store, ..) => return Err(crate::store::not_configured(store).into()),
+            manifest::Work::CopyToMongo { query, by, .. } => {
+                let (postgres, mongo) = stores.both()?;
+                let rows = Query { sql: query, key: by.columns() };
+                let mut hands = Copying::new(postgres, mongo, rows).await?;
+                lead(&mut hands, Some(postgres), task, settings, notices).await
+            }
+            manifest::Work::CopyToPostgres { from, .. } => {
+                let (postgres, mongo) = stores.both()?;
+                let mut hands = Copying::new(mongo, postgres, from).await?;
+                lead(&mut hands, Some(mongo), task, settings, notices).await
+            }
         };
         if let Err((error, is_begun)) = done {
             self.in_doubt = is_begun;
@@ -112,17 +128,17 @@ impl<P: PostgresStore, M: MongoStore> Executor<'_, '_, '_, P, M> {
 
 /// Does a backfill to its end. An error comes with whether anything of it may be
 /// recorded: a store that was lost did not say.
-async fn lead<S: Backfills, O: Backfills>(
-    store: &mut S,
+async fn lead<H: Hands, O: Backfills>(
+    hands: &mut H,
     other: Option<&mut O>,
     task: Task<'_>,
     settings: Settings<'_>,
     notices: &mut dyn Notices,
 ) -> Result<(), (BackfillError, bool)> {
-    let Err(error) = backfill::run(store, other, task, settings, notices).await else {
+    let Err(error) = backfill::run(hands, other, task, settings, notices).await else {
         return Ok(());
     };
     let is_lost = matches!(&error, BackfillError::Store(error) if error.fate != Fate::Refused);
-    let is_begun = is_lost || store.shards(task.job).await.map_or(true, |it| !it.is_empty());
+    let is_begun = is_lost || hands.store().shards(task.job).await.map_or(true, |it| !it.is_empty());
     Err((error, is_begun))
 }

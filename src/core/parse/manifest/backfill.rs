@@ -92,6 +92,22 @@ impl Work {
             Work::Documents { .. } | Work::CopyToMongo { .. } => StoreName::Mongo,
         }
     }
+
+    /// The store whose rows it goes through.
+    pub fn source(&self) -> StoreName {
+        match self.is_copy() {
+            true => self.store().other(),
+            false => self.store(),
+        }
+    }
+
+    /// Whether it reads one store and writes the other.
+    pub fn is_copy(&self) -> bool {
+        match self {
+            Work::CopyToMongo { .. } | Work::CopyToPostgres { .. } => true,
+            Work::Update { .. } | Work::Sql { .. } | Work::Documents { .. } => false,
+        }
+    }
 }
 
 /// What happens to documents.
@@ -121,6 +137,16 @@ pub enum By {
     Id(String),
     /// These fields are equal.
     Fields(Vec<String>),
+}
+
+impl By {
+    /// The columns that are the key of the rows.
+    pub fn columns(&self) -> &[String] {
+        match self {
+            By::Id(column) => std::slice::from_ref(column),
+            By::Fields(columns) => columns,
+        }
+    }
 }
 
 /// Documents to read.
