@@ -34,7 +34,7 @@ const STATEMENT_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Keys leave the server as texts that it reads back as the same values, whatever
 /// the session is set to.
-const EXACT_TEXTS: [(&str, &str); 5] = [
+pub(super) const EXACT_TEXTS: [(&str, &str); 5] = [
     ("datestyle", "'ISO'"),
     ("timezone", "'UTC'"),
     ("extra_float_digits", "1"),

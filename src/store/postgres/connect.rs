@@ -2,6 +2,7 @@
 //! client certificates. The driver itself knows three modes and no files.
 
 use super::backfill::Routes;
+use super::source::Queries;
 use super::pace::LogMarks;
 use crate::core::id::StoreName;
 use crate::core::server::PostgresServer;
@@ -423,6 +424,10 @@ pub struct Postgres {
     pub(super) waited_for: Option<Obstruction>,
     /// How this session's backfills go through their tables.
     pub(super) routes: Routes,
+    /// The queries that this session's copies go through.
+    pub(super) queries: Queries,
+    /// How large a document of the last page was, on average; 0 is not known.
+    pub(super) row_bytes: usize,
     /// How far the server's log was, and when: by it the lag of standbys is told.
     pub(super) log_marks: LogMarks,
 }
@@ -450,6 +455,8 @@ impl Postgres {
             finished: None,
             waited_for: None,
             routes: Routes::default(),
+            queries: Queries::default(),
+            row_bytes: 0,
             log_marks: LogMarks::default(),
         })
     }

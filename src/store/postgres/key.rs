@@ -84,7 +84,7 @@ async fn tables(
 
 /// One column of a key.
 #[derive(Clone, Debug)]
-struct Column {
+pub(super) struct KeyColumn {
     name: String,
     /// Its type as a cast names it: without its length, and qualified.
     cast: String,
@@ -98,12 +98,12 @@ struct Column {
 /// index.
 #[derive(Clone, Debug)]
 pub(super) struct TableKey {
-    columns: Vec<Column>,
+    columns: Vec<KeyColumn>,
 }
 
 /// An index that can be gone along.
 struct Index {
-    columns: Vec<(Column, bool)>,
+    columns: Vec<(KeyColumn, bool)>,
     unique: bool,
     /// Its order is that of `<`, forwards or backwards.
     ordered: bool,
@@ -221,7 +221,7 @@ async fn indexes(store: &Postgres, table: &Table) -> Result<Vec<Index>, StoreErr
     for row in &rows {
         let (oid, backwards): (u32, i32) = (row.get(0), row.get(3));
         let column =
-            Column { name: row.get(4), cast: row.get(6), shown: row.get(7), collation: row.get(8) };
+            KeyColumn { name: row.get(4), cast: row.get(6), shown: row.get(7), collation: row.get(8) };
         let (default, filled): (bool, bool) = (row.get(2), row.get(5));
         match (last, indexes.last_mut()) {
             (Some((same, direction)), Some(index)) if same == oid => {
@@ -256,12 +256,12 @@ impl Range {
         self.params.iter().map(|param| (param as &(dyn ToSql + Sync), Type::TEXT)).collect()
     }
 
-    fn param(&mut self, column: &Column, value: &str) -> String {
+    fn param(&mut self, column: &KeyColumn, value: &str) -> String {
         self.params.push(value.to_owned());
         format!("${}::text::{}", self.params.len(), column.cast)
     }
 
-    fn compare(&mut self, of: &str, columns: &[Column], operator: &str, values: &[String]) {
+    fn compare(&mut self, of: &str, columns: &[KeyColumn], operator: &str, values: &[String]) {
         let values: Vec<String> =
             columns.iter().zip(values).map(|(column, value)| self.param(column, value)).collect();
         let columns: Vec<String> = columns.iter().map(|column| column.expression(of)).collect();
@@ -275,7 +275,14 @@ impl Range {
     }
 }
 
-impl Column {
+impl KeyColumn {
+    /// A column of a query, in the order of its type; `cast` is that type as a cast
+    /// names it.
+    pub(super) fn of(name: &str, cast: &str, shown: &str) -> KeyColumn {
+        let (name, cast, shown) = (name.to_owned(), cast.to_owned(), shown.to_owned());
+        KeyColumn { name, cast, shown, collation: None }
+    }
+
     fn expression(&self, of: &str) -> String {
         match &self.collation {
             Some(collation) => format!("{of}{} COLLATE {collation}", quote(&self.name)),
@@ -285,6 +292,11 @@ impl Column {
 }
 
 impl TableKey {
+    /// The key of a query.
+    pub(super) fn of(columns: Vec<KeyColumn>) -> TableKey {
+        TableKey { columns }
+    }
+
     /// For people: `tenant integer, id bigint`.
     pub(super) fn shown(&self) -> String {
         let columns: Vec<String> =
@@ -358,6 +370,13 @@ impl TableKey {
         }
     }
 
+    /// The rows of one key.
+    pub(super) fn only(&self, of: &str, key: &[String]) -> Range {
+        let mut range = Range { sql: String::new(), params: Vec::new() };
+        range.compare(of, &self.columns, "=", key);
+        range
+    }
+
     /// The rows after one key, up to another.
     pub(super) fn range(
         &self,
@@ -400,9 +419,9 @@ impl TableKey {
 mod tests {
     use super::*;
 
-    fn column(name: &str) -> Column {
+    fn column(name: &str) -> KeyColumn {
         let (cast, shown) = ("pg_catalog.int8".to_owned(), "bigint".to_owned());
-        Column { name: name.to_owned(), cast, shown, collation: None }
+        KeyColumn { name: name.to_owned(), cast, shown, collation: None }
     }
 
     fn texts(values: &[&str]) -> Vec<String> {

@@ -1,22 +1,103 @@
-//! Copies out of Postgres.
+//! Rows of a query on their way into the other store.
+//!
+//! A query is gone through along a key as a table is: a page is `SELECT … FROM
+//! (query) AS q WHERE key > … AND key <= … ORDER BY key LIMIT n`, whose condition
+//! Postgres carries down to the index of the table below. That it does is looked at
+//! before anything is copied.
+//!
+//! Values travel in binary. A type that the server numbers for itself, such as an
+//! enum, is cast to the one below it or to text: so nothing has to be asked about
+//! types while rows are read, and nothing is prepared under a name.
 
-use super::Postgres;
-use crate::core::backfill::{Batch, Key, Shard, Survey};
+use super::backfill::EXACT_TEXTS;
+use super::key::{KeyColumn, Range, TableKey};
+use super::step::{clean, settings};
+use super::{Postgres, failed, quote};
+use crate::core::backfill::{Key, Shard, Survey};
 use crate::core::id::StoreName;
+use crate::core::mapping::{self, Column, Form, Kind, PgType, cast_hint};
 use crate::core::step::Timeouts;
-use crate::store::backfill::Job;
-use crate::store::copy::{Page, PageLimit, Query, Source, Target};
+use crate::store::copy::{BadRow, Page, PageLimit, Query, Source};
 use crate::store::{Fate, StoreError};
+use futures_util::TryStreamExt;
+use futures_util::future::join3;
+use serde_json::{Value, json};
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::error::Error;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio_postgres::error::SqlState;
+use tokio_postgres::types::{FromSql, ToSql, Type};
+use tokio_postgres::{Row, SimpleQueryMessage};
 
-impl Target for Postgres {
-    async fn put(
-        &mut self,
-        _: Job<'_>,
-        _: &Shard,
-        _: &Page,
-    ) -> Result<Option<Batch>, StoreError> {
-        Err(StoreError::new(StoreName::Postgres, "copy", Fate::Refused, "not yet"))
-    }
+const LOCK_TIMEOUT: Duration = Duration::from_secs(3);
+const STATEMENT_TIMEOUT: Duration = Duration::from_secs(30);
+
+const SURVEY: &str = "look at the rows to copy";
+const ESTIMATE: &str = "estimate how many rows are to be copied";
+const PAGE: &str = "read the rows to copy";
+
+/// Pages are read along an index, however dear that seems to a planner that does not
+/// know how few rows are wanted. What is switched off is made to look very dear, and
+/// what looks dear must not be compiled or given to several processes.
+const ALONG_THE_INDEX: [(&str, &str); 5] = [
+    ("enable_seqscan", "off"),
+    ("enable_bitmapscan", "off"),
+    ("enable_sort", "off"),
+    ("max_parallel_workers_per_gather", "0"),
+    ("jit", "off"),
+];
+
+/// Tables that are not larger than this may be read as a whole for a page: 2.3 MB.
+const SMALL_PAGES: i64 = 300;
+
+/// What is sorted for each page may have so many rows.
+const SMALL_ROWS: f64 = 20_000.0;
+
+/// The page with which the statement is tried.
+const TRIED_ROWS: u64 = 1_000;
+
+/// What appeared since is counted, but no further than this; less is one range.
+const COUNT_LIMIT: u64 = 10_000;
+
+/// While nobody knows how large rows are, no more of them are asked for.
+const UNKNOWN_ROWS: u64 = 200;
+
+/// So many of the rows of a page that cannot be copied are shown.
+const SHOWN_MAX: usize = 20;
+
+/// So much of such a row, in characters.
+const SHOWN_CHARS: usize = 2_000;
+
+/// What stands in a shard in place of a table.
+const TABLE: &str = "(query)";
+
+/// The queries that this session has looked at, by their text and key.
+pub(super) type Queries = BTreeMap<(String, Vec<String>), Arc<Road>>;
+
+/// How a query is gone through.
+#[derive(Debug)]
+pub(super) struct Road {
+    key: TableKey,
+    columns: Vec<Column>,
+    /// What is selected: the columns, and the texts of the key where they cannot be
+    /// told from its values.
+    select: String,
+    /// Of the key, the places of its columns among all.
+    places: Vec<usize>,
+}
+
+/// One column of a query.
+struct Found {
+    column: Column,
+    /// Behind its name, where the type is the server's own.
+    cast: Option<String>,
+    /// Its type as a cast to it names it.
+    qualified: String,
+    /// Its type for people.
+    shown: String,
 }
 
 impl Source for Postgres {
@@ -24,30 +105,920 @@ impl Source for Postgres {
 
     async fn estimate_rows(
         &mut self,
-        _: Self::Rows<'_>,
-        _: Timeouts,
+        rows: Self::Rows<'_>,
+        timeouts: Timeouts,
     ) -> Result<Option<u64>, StoreError> {
-        Ok(None)
+        begin(self, timeouts, ESTIMATE).await?;
+        let found = expected(self, rows.sql).await;
+        end(self, found, ESTIMATE).await
     }
 
     async fn survey_rows(
         &mut self,
-        _: Self::Rows<'_>,
-        _: Timeouts,
-        _: usize,
-        _: &[Shard],
+        rows: Self::Rows<'_>,
+        timeouts: Timeouts,
+        shards: usize,
+        past: &[Shard],
     ) -> Result<Survey, StoreError> {
-        Err(StoreError::new(StoreName::Postgres, "copy", Fate::Refused, "not yet"))
+        // The schema may have changed since it was looked at.
+        self.queries.clear();
+        begin(self, timeouts, SURVEY).await?;
+        let found = look(self, rows, shards, past).await;
+        end(self, found, SURVEY).await
     }
 
     async fn page(
         &mut self,
-        _: Self::Rows<'_>,
-        _: Timeouts,
-        _: Option<&Key>,
-        _: Option<&Key>,
-        _: PageLimit,
+        rows: Self::Rows<'_>,
+        timeouts: Timeouts,
+        after: Option<&Key>,
+        upto: Option<&Key>,
+        limit: PageLimit,
     ) -> Result<Page, StoreError> {
-        Err(StoreError::new(StoreName::Postgres, "copy", Fate::Refused, "not yet"))
+        page(self, rows, timeouts, after, upto, limit).await
+    }
+}
+
+fn refused(message: String, hint: &str) -> StoreError {
+    let mut error = StoreError::new(StoreName::Postgres, SURVEY, Fate::Refused, message);
+    error.said.hint = Some(hint.to_owned());
+    error
+}
+
+/// Begins a transaction in which rows are read. Keys leave the server as texts that
+/// it reads back as the same values.
+fn beginning(store: &Postgres, timeouts: Timeouts) -> String {
+    let timeouts = Timeouts {
+        lock: Some(timeouts.lock.unwrap_or(LOCK_TIMEOUT)),
+        statement: Some(timeouts.statement.unwrap_or(STATEMENT_TIMEOUT)),
+    };
+    let mut begin = format!(
+        "BEGIN ISOLATION LEVEL READ COMMITTED READ ONLY; {}",
+        settings(store, timeouts, "SET LOCAL")
+    );
+    for (name, value) in EXACT_TEXTS.iter().chain(&ALONG_THE_INDEX) {
+        begin.push_str(&format!("; SET LOCAL {name} = {value}"));
+    }
+    begin
+}
+
+async fn begin(
+    store: &mut Postgres,
+    timeouts: Timeouts,
+    doing: &'static str,
+) -> Result<(), StoreError> {
+    clean(store).await?;
+    let begin = beginning(store, timeouts);
+    store.open = true;
+    store.client.batch_execute(&begin).await.map_err(|error| failed(doing, &error))
+}
+
+async fn end<T>(
+    store: &mut Postgres,
+    done: Result<T, StoreError>,
+    doing: &'static str,
+) -> Result<T, StoreError> {
+    let ended = store.client.batch_execute("ROLLBACK").await;
+    store.open = false;
+    let done = done?;
+    ended.map_err(|error| failed(doing, &error))?;
+    Ok(done)
+}
+
+/// A failure of a statement around the query: where it stands in that is nothing that
+/// anybody has seen.
+fn inside(doing: &'static str, error: &tokio_postgres::Error) -> StoreError {
+    let mut failure = failed(doing, error);
+    failure.said.position = None;
+    failure
+}
+
+/// The query as a table.
+fn from(query: &str) -> String {
+    // It may end with a comment.
+    format!("FROM (\n{query}\n) AS q")
+}
+
+/// What the planner makes of the query as a whole.
+async fn expected(store: &Postgres, query: &str) -> Result<Option<u64>, StoreError> {
+    let explain = format!("EXPLAIN (FORMAT JSON) SELECT * {}", from(query));
+    let rows = store.client.query_typed(&explain, &[]).await;
+    let rows = rows.map_err(|error| inside(ESTIMATE, &error))?;
+    let plan = rows.first().and_then(|row| row.try_get::<_, Value>(0).ok());
+    Ok(plan.and_then(|plan| plan[0]["Plan"]["Plan Rows"].as_u64()))
+}
+
+/// What this session knows of a query; asked once.
+async fn road(store: &mut Postgres, rows: Query<'_>) -> Result<Arc<Road>, StoreError> {
+    let id = (rows.sql.to_owned(), rows.key.to_vec());
+    if let Some(road) = store.queries.get(&id) {
+        return Ok(road.clone());
+    }
+    let found = describe(store, rows.sql).await?;
+    let mut places = Vec::new();
+    for name in rows.key {
+        let Some(at) = found.iter().position(|it| it.column.name == *name) else {
+            let all: Vec<&str> = found.iter().map(|it| it.column.name.as_str()).collect();
+            return Err(refused(
+                format!("the query has no column `{name}`, which is to be the key"),
+                &format!("its columns are {}", all.join(", ")),
+            ));
+        };
+        let Found { column, shown, .. } = &found[at];
+        if !is_ordered(&column.kind) {
+            return Err(refused(
+                format!("the key `{name}` is of type {shown}, along which no copy can go"),
+                "choose a key of integers, numeric, text, uuid, bytea, dates or timestamps, or \
+                 cast it in the query; an index has to be on what the query says",
+            ));
+        }
+        places.push(at);
+    }
+    let keys = places.iter().map(|at| &found[*at]);
+    let key = keys.clone().map(|it| KeyColumn::of(&it.column.name, &it.qualified, &it.shown));
+    let key = TableKey::of(key.collect());
+    let value = |it: &Found| {
+        format!("q.{}{}", quote(&it.column.name), it.cast.as_deref().unwrap_or_default())
+    };
+    let untold = keys.filter(|it| !is_told(&it.column.kind));
+    let text = |it: &Found| format!("q.{}::pg_catalog.text", quote(&it.column.name));
+    let select: Vec<String> = found.iter().map(value).chain(untold.map(text)).collect();
+    let columns = found.into_iter().map(|it| it.column).collect();
+    let road = Arc::new(Road { key, columns, select: select.join(", "), places });
+    store.queries.insert(id, road.clone());
+    Ok(road)
+}
+
+/// Whether values of a kind have one order, and are equal where their bytes are, as
+/// far as [`identity`] goes.
+fn is_ordered(kind: &Kind) -> bool {
+    match kind {
+        Kind::Int2
+        | Kind::Int4
+        | Kind::Int8
+        | Kind::Numeric(_)
+        | Kind::Bool
+        | Kind::Text(_)
+        | Kind::Enum(_)
+        | Kind::Char(_)
+        | Kind::Timestamptz(_)
+        | Kind::Timestamp(_)
+        | Kind::Date
+        | Kind::Time(_)
+        | Kind::Uuid
+        | Kind::Bytea => true,
+        Kind::Float4
+        | Kind::Float8
+        | Kind::Interval(_)
+        | Kind::Json
+        | Kind::Jsonb
+        | Kind::Array(_) => false,
+    }
+}
+
+/// The columns of a query, and the kinds of them all.
+async fn describe(store: &Postgres, query: &str) -> Result<Vec<Found>, StoreError> {
+    let names = format!("SELECT * {} LIMIT 0", from(query));
+    let described = store.client.simple_query(&names).await;
+    let described = described.map_err(|error| inside(SURVEY, &error))?;
+    let names = described.iter().find_map(|message| match message {
+        SimpleQueryMessage::RowDescription(columns) => Some(columns),
+        _ => None,
+    });
+    let names: Vec<String> =
+        names.iter().flat_map(|columns| columns.iter().map(|it| it.name().to_owned())).collect();
+    for (at, name) in names.iter().enumerate() {
+        if names[..at].contains(name) {
+            return Err(refused(
+                format!("the query has two columns called `{name}`"),
+                "give one of them another name: SELECT … AS …",
+            ));
+        }
+    }
+    // One row of nothing, which has the types of all columns.
+    let types: Vec<String> = names
+        .iter()
+        .map(|name| format!("pg_catalog.pg_typeof(q.{})::pg_catalog.oid", quote(name)))
+        .collect();
+    let types = format!(
+        "SELECT ARRAY[{}]::pg_catalog.oid[] FROM (SELECT 1) AS one \
+         LEFT JOIN (SELECT * {} LIMIT 0) AS q ON true",
+        types.join(", "),
+        from(query)
+    );
+    let rows = store.client.query_typed(&types, &[]).await;
+    let rows = rows.map_err(|error| inside(SURVEY, &error))?;
+    let oids: Vec<u32> = rows.first().map(|row| row.get(0)).unwrap_or_default();
+    let types = types_of(store, &oids).await?;
+    names.into_iter().zip(&oids).map(|(name, oid)| column(name, *oid, &types)).collect()
+}
+
+/// A type, as the catalog has it.
+struct PlainType {
+    name: String,
+    /// `typtype`
+    kind: char,
+    /// What an array is made of.
+    element: Option<u32>,
+    /// What a domain is over.
+    base: Option<u32>,
+    qualified: String,
+    shown: String,
+}
+
+/// Types by their numbers, and those that they are made of.
+async fn types_of(store: &Postgres, oids: &[u32]) -> Result<BTreeMap<u32, PlainType>, StoreError> {
+    let sql = "WITH RECURSIVE types AS (\
+         SELECT t.* FROM pg_catalog.pg_type AS t WHERE t.oid = ANY ($1) \
+         UNION ALL SELECT t.* FROM types AS of JOIN pg_catalog.pg_type AS t \
+         ON t.oid = CASE WHEN of.typtype = 'd' THEN of.typbasetype \
+         WHEN of.typcategory = 'A' THEN of.typelem END) \
+         SELECT DISTINCT t.oid, t.typname::text, t.typtype::text, \
+         CASE WHEN t.typcategory = 'A' AND t.typtype <> 'd' THEN t.typelem END, \
+         CASE WHEN t.typtype = 'd' THEN t.typbasetype END, \
+         pg_catalog.quote_ident(n.nspname) || '.' || pg_catalog.quote_ident(t.typname), \
+         pg_catalog.format_type(t.oid, NULL) \
+         FROM types AS t JOIN pg_catalog.pg_namespace AS n ON n.oid = t.typnamespace";
+    let rows = store.client.query_typed(sql, &[(&oids, Type::OID_ARRAY)]).await;
+    let rows = rows.map_err(|error| failed(SURVEY, &error))?;
+    let type_of = |row: &Row| {
+        let found = PlainType {
+            name: row.get(1),
+            kind: row.get::<_, &str>(2).chars().next().unwrap_or('b'),
+            element: row.get(3),
+            base: row.get(4),
+            qualified: row.get(5),
+            shown: row.get(6),
+        };
+        (row.get::<_, u32>(0), found)
+    };
+    Ok(rows.iter().map(type_of).collect())
+}
+
+/// Types below this number are the same on every server.
+const FIRST_NORMAL_OID: u32 = 16_384;
+
+/// A column whose kind is in the type table.
+fn column(name: String, oid: u32, types: &BTreeMap<u32, PlainType>) -> Result<Found, StoreError> {
+    let (shown, own) = match types.get(&oid) {
+        Some(found) => (found.shown.clone(), found.name.clone()),
+        None => (format!("number {oid}"), String::new()),
+    };
+    let refusal = || {
+        refused(
+            format!("column `{name}` is of type {shown}, which has no counterpart in MongoDB"),
+            &format!("cast it in the query, for example `{}{}`", quote(&name), cast_hint(&own)),
+        )
+    };
+    let (below, qualified) = below(oid, types).ok_or_else(refusal)?;
+    let as_read = PgType { oid: below.oid, name: "", modifier: -1, form: Form::Plain };
+    let kind = Kind::of(&as_read).ok_or_else(refusal)?;
+    let cast = (below.oid != oid).then(|| format!("::{}", below.cast));
+    Ok(Found { column: Column { name, kind }, cast, qualified, shown })
+}
+
+/// A type that every server has.
+struct Below {
+    oid: u32,
+    cast: String,
+}
+
+/// The type as which values of another are read, and the type to which a key of it is
+/// cast.
+fn below(oid: u32, types: &BTreeMap<u32, PlainType>) -> Option<(Below, String)> {
+    let found = types.get(&oid)?;
+    if let Some(base) = found.base {
+        return below(base, types);
+    }
+    let text = Below { oid: Type::TEXT.oid(), cast: "pg_catalog.text".to_owned() };
+    if oid < FIRST_NORMAL_OID {
+        return Some((Below { oid, cast: found.qualified.clone() }, found.qualified.clone()));
+    }
+    if found.kind == 'e' || found.name == "citext" {
+        return Some((text, found.qualified.clone()));
+    }
+    let (element, _) = below(found.element?, types)?;
+    let (_, array) = ARRAYS.iter().find(|(of, _)| of.oid() == element.oid)?;
+    let cast = format!("{}[]", element.cast);
+    Some((Below { oid: array.oid(), cast }, found.qualified.clone()))
+}
+
+/// The arrays of the types that a type of somebody's own may be read as.
+const ARRAYS: [(Type, Type); 19] = [
+    (Type::TEXT, Type::TEXT_ARRAY),
+    (Type::VARCHAR, Type::VARCHAR_ARRAY),
+    (Type::BPCHAR, Type::BPCHAR_ARRAY),
+    (Type::INT2, Type::INT2_ARRAY),
+    (Type::INT4, Type::INT4_ARRAY),
+    (Type::INT8, Type::INT8_ARRAY),
+    (Type::NUMERIC, Type::NUMERIC_ARRAY),
+    (Type::FLOAT4, Type::FLOAT4_ARRAY),
+    (Type::FLOAT8, Type::FLOAT8_ARRAY),
+    (Type::BOOL, Type::BOOL_ARRAY),
+    (Type::TIMESTAMPTZ, Type::TIMESTAMPTZ_ARRAY),
+    (Type::TIMESTAMP, Type::TIMESTAMP_ARRAY),
+    (Type::DATE, Type::DATE_ARRAY),
+    (Type::TIME, Type::TIME_ARRAY),
+    (Type::INTERVAL, Type::INTERVAL_ARRAY),
+    (Type::UUID, Type::UUID_ARRAY),
+    (Type::BYTEA, Type::BYTEA_ARRAY),
+    (Type::JSON, Type::JSON_ARRAY),
+    (Type::JSONB, Type::JSONB_ARRAY),
+];
+
+async fn look(
+    store: &mut Postgres,
+    rows: Query<'_>,
+    shards: usize,
+    past: &[Shard],
+) -> Result<Survey, StoreError> {
+    let road = road(store, rows).await?;
+    let ground = Ground { store, query: rows.sql, road: &road };
+    let newest = past.iter().max_by_key(|shard| shard.index);
+    let after = newest.map(|shard| road.key.parse(&shard.upto)).transpose()?;
+    let after = after.as_deref();
+    ground.refuse_nulls().await?;
+    let all = expected(ground.store, rows.sql).await?.unwrap_or(0);
+    let mut survey = Survey { key: road.key.shown(), estimate: all, shards: Vec::new() };
+    let Some(upto) = ground.last(after).await? else {
+        survey.estimate = 0;
+        return Ok(survey);
+    };
+    if after.is_some() {
+        survey.estimate = ground.count(after).await?;
+    }
+    let several = after.is_none() || survey.estimate >= COUNT_LIMIT;
+    let mut ends = match shards {
+        2.. if several => ground.cut(after, &upto, shards, survey.estimate).await?,
+        _ => Vec::new(),
+    };
+    ends.push(upto);
+    ground.try_out(after, ends.first().map_or(&[], Vec::as_slice)).await?;
+    let share = survey.estimate / u64::try_from(ends.len()).unwrap_or(1);
+    let (mut index, round) = newest.map_or((0, 0), |shard| (shard.index, shard.round + 1));
+    let mut after = newest.map(|shard| shard.upto.clone());
+    for end in ends {
+        index += 1;
+        let upto = Key(json!(end));
+        survey.shards.push(Shard {
+            index,
+            round,
+            table: TABLE.to_owned(),
+            after: after.replace(upto.clone()),
+            upto,
+            estimate: share,
+            passed: 0,
+            rows: 0,
+            done: false,
+            claimed: false,
+        });
+    }
+    Ok(survey)
+}
+
+/// A query and the key along which it is gone through.
+struct Ground<'a> {
+    store: &'a Postgres,
+    query: &'a str,
+    road: &'a Road,
+}
+
+impl Ground<'_> {
+    async fn rows(&self, sql: &str, range: &Range) -> Result<Vec<Row>, StoreError> {
+        let rows = self.store.client.query_typed(sql, &range.typed()).await;
+        rows.map_err(|error| inside(SURVEY, &error))
+    }
+
+    /// A row whose key is NULL would be passed over.
+    async fn refuse_nulls(&self) -> Result<(), StoreError> {
+        for name in self.road.key.names() {
+            let null =
+                format!("SELECT 1 {} WHERE q.{} IS NULL LIMIT 1", from(self.query), quote(&name));
+            let found = self.store.client.query_typed(&null, &[]).await;
+            let found = found.map_err(|error| {
+                let mut failure = inside(SURVEY, &error);
+                if error.code() == Some(&SqlState::QUERY_CANCELED) {
+                    failure.said.detail = Some(format!(
+                        "it was looked whether `{name}`, of the key, is NULL in some row"
+                    ));
+                    failure.said.hint = Some(
+                        "create an index that begins with it, make its column NOT NULL, or give \
+                         `[timeouts]` a longer `statement`"
+                            .to_owned(),
+                    );
+                }
+                failure
+            })?;
+            if !found.is_empty() {
+                return Err(refused(
+                    format!("the query has rows whose `{name}` is NULL, and it is their key"),
+                    "leave them out with WHERE … IS NOT NULL, or choose another key",
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    /// The highest key above one.
+    async fn last(&self, after: Option<&[String]>) -> Result<Option<Vec<String>>, StoreError> {
+        let key = &self.road.key;
+        let range = key.range("q.", after, None);
+        let sql = format!(
+            "SELECT {} {} WHERE {} ORDER BY {} LIMIT 1",
+            key.texts("q."),
+            from(self.query),
+            range.sql,
+            key.order("q.", "DESC")
+        );
+        Ok(self.rows(&sql, &range).await?.first().map(|row| key.read(row)))
+    }
+
+    /// How many rows there are above a key, if they are not many.
+    async fn count(&self, after: Option<&[String]>) -> Result<u64, StoreError> {
+        let range = self.road.key.range("q.", after, None);
+        let sql = format!(
+            "SELECT pg_catalog.count(*) FROM (SELECT 1 {} WHERE {} LIMIT {COUNT_LIMIT}) AS few",
+            from(self.query),
+            range.sql
+        );
+        let rows = self.rows(&sql, &range).await?;
+        let count: i64 = rows.first().map_or(0, |row| row.get(0));
+        Ok(u64::try_from(count).unwrap_or(0))
+    }
+
+    /// The ends of all pieces but the last, of equal size, found by counting along the
+    /// key. Where that takes too long there is one piece.
+    async fn cut(
+        &self,
+        after: Option<&[String]>,
+        upto: &[String],
+        pieces: usize,
+        rows: u64,
+    ) -> Result<Vec<Vec<String>>, StoreError> {
+        let each = (rows / u64::try_from(pieces).unwrap_or(1)).max(1);
+        let key = &self.road.key;
+        let range = key.range("q.", after, Some(upto));
+        let sql = format!(
+            "SELECT {texts} FROM (SELECT {columns}, \
+             pg_catalog.row_number() OVER (ORDER BY {order}) AS \"#row\" {from} WHERE {within}) \
+             AS q WHERE \"#row\" % {each} = 0 ORDER BY \"#row\" LIMIT {most}",
+            texts = key.texts("q."),
+            columns = key.columns("q."),
+            order = key.order("q.", ""),
+            from = from(self.query),
+            within = range.sql,
+            most = pieces - 1,
+        );
+        let tried = "SAVEPOINT cut";
+        let saved = self.store.client.batch_execute(tried).await;
+        saved.map_err(|error| failed(SURVEY, &error))?;
+        let mut ends: Vec<Vec<String>> =
+            match self.store.client.query_typed(&sql, &range.typed()).await {
+                Ok(rows) => rows.iter().map(|row| key.read(row)).collect(),
+                Err(error) if error.code() == Some(&SqlState::QUERY_CANCELED) => {
+                    let back = self.store.client.batch_execute("ROLLBACK TO SAVEPOINT cut").await;
+                    back.map_err(|error| failed(SURVEY, &error))?;
+                    Vec::new()
+                }
+                Err(error) => return Err(inside(SURVEY, &error)),
+            };
+        ends.retain(|end| end != upto);
+        Ok(ends)
+    }
+
+    /// Asks how a page would be read, and refuses what would read or sort everything
+    /// for each.
+    async fn try_out(&self, after: Option<&[String]>, upto: &[String]) -> Result<(), StoreError> {
+        let key = &self.road.key;
+        // A page from the middle: the first one has no lower end to begin at.
+        let ahead = key.range("q.", after, Some(upto));
+        let second = format!(
+            "SELECT {} {} WHERE {} ORDER BY {} OFFSET {} LIMIT 1",
+            key.texts("q."),
+            from(self.query),
+            ahead.sql,
+            key.order("q.", ""),
+            TRIED_ROWS - 1
+        );
+        let second = self.rows(&second, &ahead).await?;
+        let Some(second) = second.first().map(|row| key.read(row)) else { return Ok(()) };
+        let (sql, range) = statement(self.query, self.road, Some(&second), Some(upto), TRIED_ROWS);
+        let rows = self.rows(&format!("EXPLAIN (VERBOSE, FORMAT JSON) {sql}"), &range).await?;
+        let plan: Value = rows.first().map_or(Value::Null, |row| row.get(0));
+        let all = nodes(&plan);
+        let large = self.large(&all).await?;
+        let is_large = |node: &Value| {
+            large.iter().any(|(schema, name)| {
+                node["Schema"].as_str() == Some(schema)
+                    && node["Relation Name"].as_str() == Some(name)
+            })
+        };
+        let is_bounded = |node: &Value| {
+            ["Index Cond", "Recheck Cond", "TID Cond"].iter().any(|cond| node.get(cond).is_some())
+        };
+        let refusal = |why: String| {
+            let key = self.road.key.names().join(", ");
+            let mut error = refused(
+                format!("each page of the copy would {why}"),
+                &format!(
+                    "go along a key whose table has an index that begins with it: ({key}) stands \
+                     in the query as it stands in the table, without a cast or a function, and \
+                     what is joined has an index on what it is joined by; create the indexes in \
+                     `prepare`"
+                ),
+            );
+            error.said.detail = Some(format!("the statement of a page is {sql}"));
+            error
+        };
+        if let Some(node) = all.iter().find(|node| is_large(node) && !is_bounded(node)) {
+            let how = node["Node Type"].as_str().unwrap_or("scan");
+            let table = node["Relation Name"].as_str().unwrap_or_default();
+            return Err(refusal(format!(
+                "read all of {table}: its plan has a {how} of it without a bound"
+            )));
+        }
+        let sorts = |node: &&Value| {
+            let kind = node["Node Type"].as_str().unwrap_or_default();
+            matches!(kind, "Sort" | "Incremental Sort")
+                && (node["Plan Rows"].as_f64().unwrap_or(0.0) > SMALL_ROWS
+                    || nodes(node).into_iter().any(is_large))
+        };
+        match spine(&plan).iter().find(|node| sorts(node)) {
+            Some(_) => Err(refusal("sort what is left of all rows by their key".to_owned())),
+            None => Ok(()),
+        }
+    }
+
+    /// Those of the tables in a plan that are too large to be read for each page.
+    async fn large(&self, nodes: &[&Value]) -> Result<Vec<(String, String)>, StoreError> {
+        let named = |field: &str| -> Vec<&str> {
+            let with = nodes.iter().filter(|node| node.get("Relation Name").is_some());
+            with.map(|node| node[field].as_str().unwrap_or_default()).collect()
+        };
+        let (schemas, names) = (named("Schema"), named("Relation Name"));
+        let sql = format!(
+            "SELECT n.nspname::text, c.relname::text \
+             FROM pg_catalog.unnest($1::text[], $2::text[]) AS it (schema, name) \
+             JOIN pg_catalog.pg_namespace AS n ON n.nspname = it.schema \
+             JOIN pg_catalog.pg_class AS c ON c.relnamespace = n.oid AND c.relname = it.name \
+             WHERE c.relkind IN ('r', 'm') AND pg_catalog.pg_relation_size(c.oid) > {SMALL_PAGES} \
+             * pg_catalog.current_setting('block_size')::bigint"
+        );
+        let params: [(&(dyn ToSql + Sync), Type); 2] =
+            [(&schemas, Type::TEXT_ARRAY), (&names, Type::TEXT_ARRAY)];
+        let rows = self.store.client.query_typed(&sql, &params).await;
+        let rows = rows.map_err(|error| failed(SURVEY, &error))?;
+        Ok(rows.iter().map(|row| (row.get(0), row.get(1))).collect())
+    }
+}
+
+/// All nodes of a plan.
+fn nodes(plan: &Value) -> Vec<&Value> {
+    match plan {
+        Value::Array(items) => items.iter().flat_map(nodes).collect(),
+        Value::Object(fields) => {
+            let own = fields.contains_key("Node Type").then_some(plan);
+            own.into_iter().chain(fields.values().flat_map(nodes)).collect()
+        }
+        _ => Vec::new(),
+    }
+}
+
+/// The nodes through which all rows come, from the last to the first: what stands
+/// beside them is asked for a row at a time, or read once and held.
+fn spine(plan: &Value) -> Vec<&Value> {
+    let mut found = Vec::new();
+    let mut open = vec![&plan[0]["Plan"]];
+    while let Some(node) = open.pop() {
+        found.push(node);
+        let below = node["Plans"].as_array().map_or(&[][..], Vec::as_slice);
+        open.extend(below.iter().filter(|child| {
+            matches!(
+                child["Parent Relationship"].as_str(),
+                Some("Outer" | "Subquery" | "Member")
+            )
+        }));
+    }
+    found
+}
+
+/// The statement of a page.
+fn statement(
+    query: &str,
+    road: &Road,
+    after: Option<&[String]>,
+    upto: Option<&[String]>,
+    rows: u64,
+) -> (String, Range) {
+    let range = road.key.range("q.", after, upto);
+    let sql = format!(
+        "SELECT {} {} WHERE {} ORDER BY {} LIMIT {rows}",
+        road.select,
+        from(query),
+        range.sql,
+        road.key.order("q.", "")
+    );
+    (sql, range)
+}
+
+/// Whether the text of a value can be told from its bytes.
+fn is_told(kind: &Kind) -> bool {
+    matches!(kind, Kind::Int2 | Kind::Int4 | Kind::Int8 | Kind::Text(_) | Kind::Uuid)
+}
+
+/// The text of such a value.
+fn told(kind: &Kind, raw: &[u8]) -> Option<String> {
+    match kind {
+        Kind::Int2 => Some(i16::from_be_bytes(raw.try_into().ok()?).to_string()),
+        Kind::Int4 => Some(i32::from_be_bytes(raw.try_into().ok()?).to_string()),
+        Kind::Int8 => Some(i64::from_be_bytes(raw.try_into().ok()?).to_string()),
+        Kind::Uuid => Some(uuid::Uuid::from_bytes(raw.try_into().ok()?).to_string()),
+        _ => str::from_utf8(raw).ok().map(str::to_owned),
+    }
+}
+
+/// What two values have in common when they are one key in either store: 1.0 is
+/// 1.00, and MongoDB's dates end at milliseconds.
+fn identity<'a>(kind: &Kind, raw: &'a [u8]) -> Cow<'a, [u8]> {
+    match (kind, raw) {
+        (Kind::Numeric(_), [head @ .., _, _]) if raw.len() == 8 => Cow::Borrowed(head),
+        (Kind::Numeric(_), raw) if raw.len() > 8 => {
+            let mut scaled = raw.to_vec();
+            scaled[6..8].fill(0);
+            Cow::Owned(scaled)
+        }
+        (Kind::Char(_), raw) => Cow::Borrowed(raw.trim_ascii_end()),
+        (Kind::Timestamp(_) | Kind::Timestamptz(_), raw) => match raw.try_into() {
+            Ok(micros) => {
+                let millis = i64::from_be_bytes(micros).div_euclid(1_000);
+                Cow::Owned(millis.to_be_bytes().to_vec())
+            }
+            Err(_) => Cow::Borrowed(raw),
+        },
+        (_, raw) => Cow::Borrowed(raw),
+    }
+}
+
+/// A value as it came, of whatever type.
+struct Raw<'a>(Option<&'a [u8]>);
+
+impl<'a> FromSql<'a> for Raw<'a> {
+    fn from_sql(_: &Type, raw: &'a [u8]) -> Result<Raw<'a>, Box<dyn Error + Sync + Send>> {
+        Ok(Raw(Some(raw)))
+    }
+
+    fn from_sql_null(_: &Type) -> Result<Raw<'a>, Box<dyn Error + Sync + Send>> {
+        Ok(Raw(None))
+    }
+
+    fn accepts(_: &Type) -> bool {
+        true
+    }
+}
+
+async fn page(
+    store: &mut Postgres,
+    rows: Query<'_>,
+    timeouts: Timeouts,
+    after: Option<&Key>,
+    upto: Option<&Key>,
+    limit: PageLimit,
+) -> Result<Page, StoreError> {
+    let id = (rows.sql, rows.key);
+    let known = store.queries.iter().find(|((sql, key), _)| (sql.as_str(), key.as_slice()) == id);
+    let road = match known {
+        Some((_, road)) => road.clone(),
+        None => {
+            begin(store, timeouts, PAGE).await?;
+            let found = road(store, rows).await;
+            end(store, found, PAGE).await?
+        }
+    };
+    clean(store).await?;
+    let after = after.map(|after| road.key.parse(after)).transpose()?;
+    let upto = upto.map(|upto| road.key.parse(upto)).transpose()?;
+    let most = match store.row_bytes {
+        0 => UNKNOWN_ROWS,
+        // Rows differ: half as much again is asked for, and what is too much is read
+        // again.
+        each => u64::try_from(limit.bytes / each * 3 / 2).unwrap_or(u64::MAX),
+    };
+    let asked = limit.rows.min(most).max(1);
+    // One more tells whether its key is that of the last one, and whether it is all.
+    let (sql, range) =
+        statement(rows.sql, &road, after.as_deref(), upto.as_deref(), asked.saturating_add(1));
+    let begin = beginning(store, timeouts);
+    store.open = true;
+    let params = range.typed();
+    let client = &store.client;
+    let read = async {
+        let rows = client.query_typed_raw(&sql, params).await?;
+        let mut reading = Reading::new(&road, asked, limit.bytes);
+        let mut rows = pin!(rows);
+        while let Some(row) = rows.try_next().await? {
+            reading.take(row);
+        }
+        Ok(reading)
+    };
+    // All in one message: the transaction ends with its only statement.
+    let (begun, read, _ended) =
+        join3(client.batch_execute(&begin), read, client.batch_execute("COMMIT")).await;
+    let failure = |error: &tokio_postgres::Error| {
+        let mut failure = inside(PAGE, error);
+        let from = after.as_deref().map(|after| format!("after the key {}", Key(json!(after))));
+        let from = from.unwrap_or_else(|| "from the first row on".to_owned());
+        failure.said.detail = Some(match failure.said.detail.take() {
+            Some(detail) => format!("{detail} ({from})"),
+            None => from,
+        });
+        failure
+    };
+    begun.map_err(|error| failure(&error))?;
+    let reading: Reading<'_> = read.map_err(|error: tokio_postgres::Error| failure(&error))?;
+    store.open = false;
+    let (mut page, each) = reading.finish()?;
+    if each > 0 {
+        store.row_bytes = each;
+    }
+    if !page.bad.is_empty() {
+        show(store, rows, &road, timeouts, &mut page.bad).await?;
+    }
+    Ok(page)
+}
+
+/// A page in the making.
+struct Reading<'a> {
+    road: &'a Road,
+    rows: u64,
+    bytes: usize,
+    page: Page,
+    /// Of all documents.
+    size: usize,
+    /// The last row, and its key as it is compared.
+    last: Option<Row>,
+    identity: Vec<u8>,
+    /// That of the row at hand.
+    next: Vec<u8>,
+    /// The page is full, or what came is wrong.
+    is_over: bool,
+    /// A row came that the page has no place for.
+    is_more: bool,
+    wrong: Option<StoreError>,
+}
+
+impl<'a> Reading<'a> {
+    fn new(road: &'a Road, rows: u64, bytes: usize) -> Reading<'a> {
+        Reading {
+            road,
+            rows,
+            bytes,
+            page: Page::default(),
+            size: 0,
+            last: None,
+            identity: Vec::new(),
+            next: Vec::new(),
+            is_over: false,
+            is_more: false,
+            wrong: None,
+        }
+    }
+
+    fn take(&mut self, row: Row) {
+        if self.is_over {
+            return;
+        }
+        if let Err(wrong) = self.compare(&row) {
+            self.is_over = true;
+            self.wrong = Some(wrong);
+            return;
+        }
+        if self.page.passed >= self.rows {
+            self.is_over = true;
+            self.is_more = true;
+            return;
+        }
+        let columns = &self.road.columns;
+        match mapping::document(columns, (0..columns.len()).map(|at| value(&row, at))) {
+            Ok(document) => {
+                let size = self.size + document.as_bytes().len();
+                if size > self.bytes && self.page.passed > 0 {
+                    self.is_over = true;
+                    self.is_more = true;
+                    return;
+                }
+                self.size = size;
+                self.page.documents.push(document);
+            }
+            Err(bad) => {
+                let key = texts(self.road, &row);
+                self.page.bad.push(BadRow {
+                    key: Key(json!(key)).to_string(),
+                    row: json!(key).to_string(),
+                    reason: bad.reason,
+                });
+            }
+        }
+        std::mem::swap(&mut self.identity, &mut self.next);
+        self.page.passed += 1;
+        self.last = Some(row);
+    }
+
+    /// Refuses a key that is NULL, or that of the row before.
+    fn compare(&mut self, row: &Row) -> Result<(), StoreError> {
+        self.next.clear();
+        for at in &self.road.places {
+            let Column { name, kind, .. } = &self.road.columns[*at];
+            let Some(raw) = value(row, *at) else {
+                return Err(refused(
+                    format!("the query has a row whose `{name}` is NULL, and it is its key"),
+                    "leave such rows out with WHERE … IS NOT NULL, or choose another key",
+                ));
+            };
+            let value = identity(kind, raw);
+            self.next.extend(value.len().to_le_bytes());
+            self.next.extend_from_slice(&value);
+        }
+        if self.page.passed > 0 && self.next == self.identity {
+            let key = Key(json!(texts(self.road, row)));
+            return Err(refused(
+                format!(
+                    "the query has two rows with the key {key} ({}): both would be one document",
+                    self.road.key.names().join(", ")
+                ),
+                "group the rows, choose one of them with DISTINCT ON, or choose another key; \
+                 timestamps are one in MongoDB if their milliseconds are",
+            ));
+        }
+        Ok(())
+    }
+
+    /// The page, and how large a document of it is on average.
+    fn finish(mut self) -> Result<(Page, usize), StoreError> {
+        if let Some(wrong) = self.wrong {
+            return Err(wrong);
+        }
+        self.page.is_last = !self.is_more;
+        self.page.upto = self.last.map(|row| Key(json!(texts(self.road, &row))));
+        let each = self.size.checked_div(self.page.documents.len()).unwrap_or(0);
+        Ok((self.page, each))
+    }
+}
+
+fn value(row: &Row, at: usize) -> Option<&[u8]> {
+    row.try_get::<_, Raw<'_>>(at).ok()?.0
+}
+
+/// The key of a row, as it is kept.
+fn texts(road: &Road, row: &Row) -> Vec<String> {
+    let mut more = road.columns.len();
+    let mut texts = Vec::with_capacity(road.places.len());
+    for at in &road.places {
+        let kind = &road.columns[*at].kind;
+        let text = match is_told(kind) {
+            true => value(row, *at).and_then(|raw| told(kind, raw)),
+            false => {
+                more += 1;
+                value(row, more - 1).and_then(|raw| str::from_utf8(raw).ok().map(str::to_owned))
+            }
+        };
+        texts.push(text.unwrap_or_default());
+    }
+    texts
+}
+
+/// Reads rows that cannot be copied once more, as people read them.
+async fn show(
+    store: &mut Postgres,
+    rows: Query<'_>,
+    road: &Road,
+    timeouts: Timeouts,
+    bad: &mut [BadRow],
+) -> Result<(), StoreError> {
+    begin(store, timeouts, PAGE).await?;
+    for it in bad.iter_mut().take(SHOWN_MAX) {
+        let Ok(key) = serde_json::from_str::<Vec<String>>(&it.row) else { continue };
+        let range = road.key.only("q.", &key);
+        let sql = format!(
+            "SELECT pg_catalog.left(pg_catalog.row_to_json(q)::text, {SHOWN_CHARS}) {} WHERE {}",
+            from(rows.sql),
+            range.sql
+        );
+        // What cannot be shown is still named by its key.
+        let Ok(found) = store.client.query_typed(&sql, &range.typed()).await else { break };
+        if let Some(row) = found.first() {
+            it.row = row.get(0);
+        }
+    }
+    end(store, Ok(()), PAGE).await
+}
+
+impl crate::store::copy::Target for Postgres {
+    async fn put(
+        &mut self,
+        _: crate::store::backfill::Job<'_>,
+        _: &Shard,
+        _: &Page,
+    ) -> Result<Option<crate::core::backfill::Batch>, StoreError> {
+        Err(StoreError::new(StoreName::Postgres, PAGE, Fate::Refused, "not yet"))
     }
 }
