@@ -275,12 +275,12 @@ fn along_id() -> Hint {
     Hint::Keys(doc! { "_id": 1 })
 }
 
-fn statement_limit(job: Job<'_>) -> Duration {
+pub(super) fn statement_limit(job: Job<'_>) -> Duration {
     job.timeouts.statement.unwrap_or(STATEMENT_LIMIT)
 }
 
 impl Mongo {
-    fn comment(&self) -> String {
+    pub(super) fn comment(&self) -> String {
         format!("lockstep/{}", self.run_id)
     }
 
@@ -404,7 +404,7 @@ async fn survey(
 }
 
 /// Whether there is such a collection. What is no plain one is refused.
-async fn is_there(store: &Mongo, name: &str) -> Result<bool, StoreError> {
+pub(super) async fn is_there(store: &Mongo, name: &str) -> Result<bool, StoreError> {
     let list = doc! { "listCollections": 1, "filter": { "name": name } };
     let found = async { store.database.run_cursor_command(list).await?.try_collect().await };
     let found: Vec<Document> =
@@ -703,7 +703,7 @@ async fn touch(
     Ok(touched.matched_count > 0)
 }
 
-fn ours(store: &Mongo, job: Job<'_>, shard: &Shard) -> Document {
+pub(super) fn ours(store: &Mongo, job: Job<'_>, shard: &Shard) -> Document {
     doc! {
         "_id": place(job.record, shard.index),
         "run_id": &store.run_id,
@@ -783,8 +783,7 @@ async fn batch(
         ..shard.clone()
     };
     let command = change(store, job, between(from, Some(&bound)))?;
-    let cursor = cursor(&moved, BATCH)?;
-    let next = Next { job, shard, cursor };
+    let next = Next::new(job, shard, &moved, BATCH)?;
     let written = match store.has_transactions() {
         true => together(store, &next, &command).await,
         false => one_by_one(store, &next, command).await,
@@ -795,7 +794,7 @@ async fn batch(
 }
 
 /// A transaction that outgrew what the server allows: say what to do.
-fn advise(mut error: StoreError) -> StoreError {
+pub(super) fn advise(mut error: StoreError) -> StoreError {
     // TransactionExceededLifetimeLimitSeconds, TransactionTooLargeForCache
     let outgrown = ["code 290", "code 388"];
     if error.said.code.as_ref().is_some_and(|code| outgrown.iter().any(|end| code.ends_with(end))) {
@@ -805,17 +804,27 @@ fn advise(mut error: StoreError) -> StoreError {
 }
 
 /// Where a shard's cursor goes from where it is.
-struct Next<'a> {
-    job: Job<'a>,
-    shard: &'a Shard,
+pub(super) struct Next<'a> {
+    pub(super) job: Job<'a>,
+    pub(super) shard: &'a Shard,
     cursor: Document,
 }
 
-impl Next<'_> {
+impl<'a> Next<'a> {
+    /// From a shard as it is recorded to what it becomes.
+    pub(super) fn new(
+        job: Job<'a>,
+        shard: &'a Shard,
+        moved: &Shard,
+        doing: &'static str,
+    ) -> Result<Next<'a>, StoreError> {
+        Ok(Next { job, shard, cursor: cursor(moved, doing)? })
+    }
+
     /// Moves the cursor, if the shard is still ours. Its documents are counted as
     /// passed once: where it stands elsewhere than the caller thinks, the batch
     /// was done already.
-    async fn step(
+    pub(super) async fn step(
         &self,
         store: &Mongo,
         mut session: Option<&mut ClientSession>,

@@ -113,6 +113,8 @@ pub struct Mongo {
     pub(super) tls: bool,
     /// Every host is this machine.
     pub(super) local: bool,
+    /// A copy found nothing in the place of its last page, or has not looked yet.
+    pub(super) is_blank: bool,
     version: String,
 }
 
@@ -154,7 +156,8 @@ impl Mongo {
         };
         let version = build.get_str("version").unwrap_or_default().to_owned();
         let run_id = run_id.to_owned();
-        Ok(Mongo { client, database, place, run_id, fence: 0, topology, tls, local, version })
+        let (fence, is_blank) = (0, true);
+        Ok(Mongo { client, database, place, run_id, fence, topology, tls, local, is_blank, version })
     }
 
     /// What the server is.
