@@ -11,6 +11,7 @@ mod connect;
 mod copy;
 mod doctor;
 mod history;
+mod ids;
 mod invariant;
 mod lease;
 mod pace;

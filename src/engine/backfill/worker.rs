@@ -71,7 +71,9 @@ impl<H: Hands, O: Backfills> Worker<'_, '_, H, O> {
                 Ok(Held::Yes) if shard.done => {}
                 // Nobody has to wait until it is known that we are gone. If it fails,
                 // they wait.
-                Ok(Held::Yes) => drop(self.session.store().yield_shard(self.board.job, &shard).await),
+                Ok(Held::Yes) => {
+                    drop(self.session.store().yield_shard(self.board.job, &shard).await)
+                }
                 Err(error) if error.fate == Fate::Refused => {
                     drop(self.session.store().yield_shard(self.board.job, &shard).await);
                 }

@@ -139,6 +139,7 @@ async fn lead<H: Hands, O: Backfills>(
         return Ok(());
     };
     let is_lost = matches!(&error, BackfillError::Store(error) if error.fate != Fate::Refused);
-    let is_begun = is_lost || hands.store().shards(task.job).await.map_or(true, |it| !it.is_empty());
+    let is_begun =
+        is_lost || hands.store().shards(task.job).await.map_or(true, |it| !it.is_empty());
     Err((error, is_begun))
 }

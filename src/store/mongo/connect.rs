@@ -157,7 +157,18 @@ impl Mongo {
         let version = build.get_str("version").unwrap_or_default().to_owned();
         let run_id = run_id.to_owned();
         let (fence, is_blank) = (0, true);
-        Ok(Mongo { client, database, place, run_id, fence, topology, tls, local, is_blank, version })
+        Ok(Mongo {
+            client,
+            database,
+            place,
+            run_id,
+            fence,
+            topology,
+            tls,
+            local,
+            is_blank,
+            version,
+        })
     }
 
     /// What the server is.

@@ -92,9 +92,8 @@ async fn ready(store: &Mongo, job: Job<'_>) -> Result<(), StoreError> {
         let Ok(key) = index.get_document("key") else { return false };
         let first: Vec<&String> = key.keys().take(fields.len()).collect();
         let is_plain = key.values().take(fields.len()).all(|way| way.as_str().is_none());
-        let is_whole = ["partialFilterExpression", "collation"]
-            .iter()
-            .all(|limit| !index.contains_key(limit));
+        let is_whole =
+            ["partialFilterExpression", "collation"].iter().all(|limit| !index.contains_key(limit));
         is_plain && is_whole && fields.iter().all(|field| first.contains(&field))
     };
     if indexes.iter().any(finds) {

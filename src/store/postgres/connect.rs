@@ -2,8 +2,8 @@
 //! client certificates. The driver itself knows three modes and no files.
 
 use super::backfill::Routes;
-use super::source::Queries;
 use super::pace::LogMarks;
+use super::source::Queries;
 use crate::core::id::StoreName;
 use crate::core::server::PostgresServer;
 use crate::store::{CONNECT, Fate, Obstruction, StoreError};

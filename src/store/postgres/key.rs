@@ -220,8 +220,12 @@ async fn indexes(store: &Postgres, table: &Table) -> Result<Vec<Index>, StoreErr
     let mut last: Option<(u32, i32)> = None;
     for row in &rows {
         let (oid, backwards): (u32, i32) = (row.get(0), row.get(3));
-        let column =
-            KeyColumn { name: row.get(4), cast: row.get(6), shown: row.get(7), collation: row.get(8) };
+        let column = KeyColumn {
+            name: row.get(4),
+            cast: row.get(6),
+            shown: row.get(7),
+            collation: row.get(8),
+        };
         let (default, filled): (bool, bool) = (row.get(2), row.get(5));
         match (last, indexes.last_mut()) {
             (Some((same, direction)), Some(index)) if same == oid => {

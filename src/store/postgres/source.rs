@@ -693,10 +693,7 @@ fn spine(plan: &Value) -> Vec<&Value> {
         found.push(node);
         let below = node["Plans"].as_array().map_or(&[][..], Vec::as_slice);
         open.extend(below.iter().filter(|child| {
-            matches!(
-                child["Parent Relationship"].as_str(),
-                Some("Outer" | "Subquery" | "Member")
-            )
+            matches!(child["Parent Relationship"].as_str(), Some("Outer" | "Subquery" | "Member"))
         }));
     }
     found
