@@ -328,12 +328,59 @@ fn copy_to_mongo(fields: &mut Table<'_>) -> Option<Work> {
 }
 
 fn copy_to_postgres(fields: &mut Table<'_>) -> Option<Work> {
+    let pipeline = fields.peek("pipeline");
     let from = MongoSource::read(fields);
+    if let (Some(value), Some(from)) = (&pipeline, &from) {
+        refuse_stages_across_documents(value, &from.pipeline);
+    }
     let to = fields.need("to", "name the table that is written");
     let to = to.and_then(|value| embedded::table_name(&value));
     let key = fields.need("key", "name the columns of the table's key: `key = \"id\"`");
     let key = key.and_then(|value| embedded::columns(&value));
     Some(Work::CopyToPostgres { from: from?, to: to?, key: key? })
+}
+
+/// Stages that make of each document what they make of it whichever others are there.
+const ALONE: [&str; 11] = [
+    "$addFields",
+    "$graphLookup",
+    "$lookup",
+    "$match",
+    "$project",
+    "$redact",
+    "$replaceRoot",
+    "$replaceWith",
+    "$set",
+    "$unset",
+    "$unwind",
+];
+
+/// A copy runs its pipeline on one batch of documents after another.
+fn refuse_stages_across_documents(value: &Value<'_>, stages: &[Document]) {
+    let across =
+        stages.iter().flat_map(Document::keys).find(|name| !ALONE.contains(&name.as_str()));
+    let Some(name) = across else { return };
+    let (message, hint) = match name.as_str() {
+        "$out" | "$merge" => (
+            format!("`{name}` writes, and the pipeline of a copy only reads"),
+            "leave it out: `to` and `key` say where the rows go".to_owned(),
+        ),
+        "$sort" => (
+            format!("`{name}` sorts each batch for itself, and a table has no order"),
+            "leave it out; add an index in `prepare` for what is read in that order".to_owned(),
+        ),
+        name => (
+            format!(
+                "`{name}` looks at several documents together, and a copy runs its pipeline on one \
+                 batch of documents after another"
+            ),
+            format!(
+                "copy the documents as they are, and let Postgres do what `{name}` would; or write \
+                 its result into a collection first, with `$merge` in a script, and copy that"
+            ),
+        ),
+    };
+    value.complain(message, hint);
 }
 
 impl MongoSource {
@@ -684,6 +731,53 @@ mod tests {
             "mongo = { collection = 'a', update = '7' }",
             &expect![
                 ":3:38: `update` must be update operators or a list of stages; for example `{ $set: { stock: 0 } }` or `[{ $set: { stock: '$amount' } }]`"
+            ],
+        );
+    }
+
+    #[test]
+    fn a_stage_that_looks_at_several_documents_cannot_be_copied_in_batches() {
+        let copy = |stages: &str| {
+            format!(
+                "[backfill.copy]\nfrom = 'mongo'\ncollection = 'a'\nto = 'b'\nkey = 'id'\n\
+                 pipeline = \"\"\"[\n  {{ $unwind: '$lines' }},\n  {stages}\n]\"\"\""
+            )
+        };
+        for fine in [
+            "{ $project: { _id: 0, id: '$_id' } }, { $match: { id: 1 } }, { $set: { a: 1 } }",
+            "{ $lookup: { from: 'c', pipeline: [{ $group: { _id: 1 } }], as: 'd' } }",
+            "{ $replaceRoot: { newRoot: '$a' } }, { $unset: 'b' }, { $addFields: { a: 1 } }",
+        ] {
+            backfill(&copy(fine));
+        }
+        for across in [
+            "{ $group: { _id: '$a' } }",
+            "{ $limit: 5 }",
+            "{ $skip: 5 }",
+            "{ $count: 'n' }",
+            "{ $facet: { a: [{ $limit: 1 }] } }",
+            "{ $bucket: { groupBy: '$a', boundaries: [1] } }",
+            "{ $sample: { size: 3 } }",
+            "{ $setWindowFields: { output: {} } }",
+            "{ $unionWith: 'c' }",
+            "{ $somethingNew: 1 }",
+        ] {
+            let text = format!("[[backfill]]\nname = 'x'\n{}", copy(across));
+            let problems = read_manifest(&text).expect_err(across);
+            let [problem] = problems.as_slice() else { panic!("{problems:?}") };
+            assert!(problem.message.contains("looks at several documents together"), "{problem:?}");
+            assert!(problem.hint.is_some() && problem.at.is_some());
+        }
+        check(
+            &copy("{ $sort: { a: 1 } }, { $limit: 5 }"),
+            &expect![
+                ":8:12: `$sort` sorts each batch for itself, and a table has no order; leave it out; add an index in `prepare` for what is read in that order"
+            ],
+        );
+        check(
+            &copy("{ $out: 'c' }"),
+            &expect![
+                ":8:12: `$out` writes, and the pipeline of a copy only reads; leave it out: `to` and `key` say where the rows go"
             ],
         );
     }

@@ -87,6 +87,12 @@ impl<'a> Table<'a> {
         Some(Value { sink: self.sink, name: key.to_owned(), key: key_range, spanned })
     }
 
+    /// The value of a key that somebody else asks for.
+    pub fn peek(&self, key: &str) -> Option<Value<'a>> {
+        let (key_range, spanned) = self.entries.get(key)?;
+        Some(Value { sink: self.sink, name: key.to_owned(), key: key_range.clone(), spanned })
+    }
+
     /// The value of a key that must be there.
     pub fn need(&mut self, key: &'static str, hint: &str) -> Option<Value<'a>> {
         let value = self.get(key);
