@@ -15,6 +15,7 @@ mod ids;
 mod invariant;
 mod lease;
 mod pace;
+mod source;
 mod step;
 
 pub use connect::{Mongo, MongoConfig, MongoConfigError};

@@ -7,6 +7,7 @@
 
 mod backfill;
 mod connect;
+mod copy;
 mod doctor;
 mod history;
 mod invariant;

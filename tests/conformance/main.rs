@@ -19,6 +19,8 @@ mod mongo;
 
 mod mongo_backfill;
 
+mod copy_to_postgres;
+
 mod standalone;
 
 mod invariants;

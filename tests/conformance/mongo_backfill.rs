@@ -52,7 +52,7 @@ async fn counts(world: &Server) -> Vec<i32> {
 }
 
 /// One of each type that an `_id` can have, and several of some.
-fn mixed() -> Vec<Bson> {
+pub fn mixed() -> Vec<Bson> {
     let binary = |subtype: u8, bytes: &[u8]| {
         Bson::Binary(Binary { subtype: subtype.into(), bytes: bytes.to_vec() })
     };

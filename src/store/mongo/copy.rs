@@ -602,36 +602,3 @@ impl Load<'_> {
 fn first_error(reply: &Document) -> Option<&Document> {
     reply.get_array("writeErrors").ok()?.first()?.as_document()
 }
-
-impl crate::store::copy::Source for Mongo {
-    type Rows<'a> = &'a crate::core::parse::manifest::MongoSource;
-
-    async fn estimate_rows(
-        &mut self,
-        _: Self::Rows<'_>,
-        _: crate::core::step::Timeouts,
-    ) -> Result<Option<u64>, StoreError> {
-        Ok(None)
-    }
-
-    async fn survey_rows(
-        &mut self,
-        _: Self::Rows<'_>,
-        _: crate::core::step::Timeouts,
-        _: usize,
-        _: &[Shard],
-    ) -> Result<crate::core::backfill::Survey, StoreError> {
-        Err(StoreError::new(StoreName::Mongo, PUT, Fate::Refused, "not yet"))
-    }
-
-    async fn page(
-        &mut self,
-        _: Self::Rows<'_>,
-        _: crate::core::step::Timeouts,
-        _: Option<&crate::core::backfill::Key>,
-        _: Option<&crate::core::backfill::Key>,
-        _: crate::store::copy::PageLimit,
-    ) -> Result<Page, StoreError> {
-        Err(StoreError::new(StoreName::Mongo, PUT, Fate::Refused, "not yet"))
-    }
-}

@@ -41,8 +41,8 @@ pub(super) fn refused(doing: &'static str, message: impl Into<String>, hint: &st
     error
 }
 
-/// An `_id` as a key: Extended JSON, or the bytes where that would lose something, as
-/// it loses the order of a document's fields.
+/// An `_id` as a key: Extended JSON, or the bytes where that, or a store that keeps it,
+/// would lose something.
 pub(super) fn key_of(id: &Bson) -> Key {
     let readable = match id {
         Bson::Int64(number) if i32::try_from(*number).is_ok() => {
@@ -52,8 +52,12 @@ pub(super) fn key_of(id: &Bson) -> Key {
         _ => id.clone().into_relaxed_extjson(),
     };
     let readable = Key(readable);
+    // Where the other store keeps it, null is no key, fields have no order, and U+0000 is
+    // no character.
+    let is_plain =
+        *id != Bson::Null && !is_ordered(id) && !readable.0.to_string().contains("\\u0000");
     match id_of(&readable) {
-        Some(read) if bytes(&read) == bytes(id) => readable,
+        Some(read) if is_plain && bytes(&read) == bytes(id) => readable,
         _ => {
             let hex = bytes(id).iter().fold(String::new(), |mut hex, byte| {
                 let _ = write!(hex, "{byte:02x}");
@@ -61,6 +65,15 @@ pub(super) fn key_of(id: &Bson) -> Key {
             });
             Key(serde_json::json!({ "$bson": hex }))
         }
+    }
+}
+
+/// Whether it is made of fields whose order matters.
+fn is_ordered(id: &Bson) -> bool {
+    match id {
+        Bson::Document(fields) => fields.len() > 1 || fields.values().any(is_ordered),
+        Bson::Array(items) => items.iter().any(is_ordered),
+        _ => false,
     }
 }
 
@@ -371,6 +384,7 @@ mod tests {
             Bson::Decimal128("NaN".parse().expect("a decimal")),
             Bson::String("a \"b\" ü".to_owned()),
             Bson::String(String::new()),
+            Bson::String("a\0b".to_owned()),
             Bson::ObjectId(ObjectId::new()),
             Bson::Boolean(false),
             Bson::DateTime(DateTime::from_millis(1_700_000_000_123)),

@@ -27,10 +27,10 @@ use tokio_postgres::Row;
 use tokio_postgres::types::{ToSql, Type};
 
 /// An application's row that is locked is waited for no longer than this.
-const LOCK_TIMEOUT: Duration = Duration::from_secs(3);
+pub(super) const LOCK_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Nor may a statement of a batch take longer.
-const STATEMENT_TIMEOUT: Duration = Duration::from_secs(30);
+pub(super) const STATEMENT_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Keys leave the server as texts that it reads back as the same values, whatever
 /// the session is set to.
@@ -282,11 +282,14 @@ pub(super) async fn route(
     Ok(route)
 }
 
-/// What is recorded of a shard, beside its rows.
-fn cursor(shard: &Shard, key: &[String]) -> Value {
+/// What is recorded of a shard, beside its rows. Where they come from the other
+/// store, so do the keys, and no column is gone along.
+async fn cursor(store: &mut Postgres, job: Job<'_>, shard: &Shard) -> Result<Value, StoreError> {
     let mut cursor = json!(shard);
-    cursor["key"] = json!(key);
-    cursor
+    if !matches!(job.work, Work::CopyToPostgres { .. }) {
+        cursor["key"] = json!(route(store, job, &shard.table, None).await?.key.names());
+    }
+    Ok(cursor)
 }
 
 async fn begin(
@@ -298,9 +301,8 @@ async fn begin(
     clean(store).await?;
     let mut rows = Vec::new();
     for shard in shards {
-        let key = route(store, job, &shard.table, None).await?.key.names();
         let (_, step, _) = place(job, shard);
-        rows.push(json!({ "step": step, "cursor": cursor(shard, &key) }));
+        rows.push(json!({ "step": step, "cursor": cursor(store, job, shard).await? }));
     }
     let rows = Value::from(rows).to_string();
     let insert = format!(
@@ -521,21 +523,6 @@ async fn rewrite(
     let Route { key, name } = route;
     let after = shard.after.as_ref().map(|after| key.parse(after)).transpose()?;
     let end = key.parse(&shard.upto)?;
-    let (version, step, attempt) = place(job, shard);
-    let steps = store.table("migration_steps");
-    let ours = format!(
-        "SELECT 1 FROM {steps} WHERE version = $1 AND step = $2 AND attempt = $3 \
-         AND event = 'progress' AND run_id = $4 AND (cursor ->> 'claimed')::boolean \
-         AND cursor -> 'after' = $5::text::jsonb FOR UPDATE"
-    );
-    let recorded = json!(shard.after).to_string();
-    let ours_params: [(&(dyn ToSql + Sync), Type); 5] = [
-        (&version, Type::INT8),
-        (&step, Type::TEXT),
-        (&attempt, Type::INT4),
-        (&store.run_id, Type::TEXT),
-        (&recorded, Type::TEXT),
-    ];
     // As a whole, a partitioned table is read with its partitions.
     let only = match job.work {
         Work::Sql { .. } => "",
@@ -551,12 +538,12 @@ async fn rewrite(
     );
     let (begun, locked, bound) = join3(
         store.client.batch_execute(&begin_reading(store, job, Some(key))),
-        store.client.query_typed(&ours, &ours_params),
+        hold_cursor(store, job, shard),
         store.client.query_typed(&bound, &ahead.typed()),
     )
     .await;
     begun.map_err(|error| failed(BATCH, &error))?;
-    if locked.map_err(|error| failed(BATCH, &error))?.is_empty() {
+    if !locked? {
         return Ok(None);
     }
     let within = |error: &tokio_postgres::Error, upto: &[String]| {
@@ -599,6 +586,45 @@ async fn rewrite(
     moved.after = Some(Key(json!(upto)));
     moved.passed += passed;
     moved.rows += rewritten;
+    let moved = move_cursor(store, job, moved, rewritten).await?;
+    let batch = |shard| Batch { shard, passed, rows: rewritten, commit: Duration::ZERO };
+    Ok(moved.map(batch))
+}
+
+/// Locks the row of a shard's cursor, in the transaction that is open. `false`: it is
+/// not ours, or not where we think.
+pub(super) async fn hold_cursor(
+    store: &Postgres,
+    job: Job<'_>,
+    shard: &Shard,
+) -> Result<bool, StoreError> {
+    let (version, step, attempt) = place(job, shard);
+    let ours = format!(
+        "SELECT 1 FROM {} WHERE version = $1 AND step = $2 AND attempt = $3 \
+         AND event = 'progress' AND run_id = $4 AND (cursor ->> 'claimed')::boolean \
+         AND cursor -> 'after' = $5::text::jsonb FOR UPDATE",
+        store.table("migration_steps")
+    );
+    let recorded = json!(shard.after).to_string();
+    let params: [(&(dyn ToSql + Sync), Type); 5] = [
+        (&version, Type::INT8),
+        (&step, Type::TEXT),
+        (&attempt, Type::INT4),
+        (&store.run_id, Type::TEXT),
+        (&recorded, Type::TEXT),
+    ];
+    let locked = store.client.query_typed(&ours, &params).await;
+    Ok(!locked.map_err(|error| failed(BATCH, &error))?.is_empty())
+}
+
+/// Records how far a shard is now, as the last of the transaction that is open.
+pub(super) async fn move_cursor(
+    store: &Postgres,
+    job: Job<'_>,
+    moved: Shard,
+    rewritten: u64,
+) -> Result<Option<Shard>, StoreError> {
+    let (version, step, attempt) = place(job, &moved);
     let mut cursor = json!(moved);
     // What the range was is not changed by going through it.
     if let Some(cursor) = cursor.as_object_mut() {
@@ -607,11 +633,12 @@ async fn rewrite(
     let cursor = cursor.to_string();
     let more = i64::try_from(rewritten).unwrap_or(i64::MAX);
     let advance = format!(
-        "UPDATE {steps} SET cursor = cursor || $5::text::jsonb, rows = coalesce(rows, 0) + $6, fence = $7, \
+        "UPDATE {} SET cursor = cursor || $5::text::jsonb, rows = coalesce(rows, 0) + $6, fence = $7, \
          recorded_at = pg_catalog.clock_timestamp() \
          WHERE version = $1 AND step = $2 AND attempt = $3 AND event = 'progress' AND run_id = $4 \
          AND EXISTS (SELECT 1 FROM {} AS r \
          WHERE r.run_id = $4 AND r.fence = $7 AND r.outcome = 'running' FOR SHARE)",
+        store.table("migration_steps"),
         store.table("migration_runs")
     );
     let advance_params: [(&(dyn ToSql + Sync), Type); 7] = [
@@ -634,7 +661,7 @@ async fn rewrite(
     .await;
     set.map_err(|error| failed(BATCH, &error))?;
     match advanced.map_err(|error| failed(BATCH, &error))? {
-        1 => Ok(Some(Batch { shard: moved, passed, rows: rewritten, commit: Duration::ZERO })),
+        1 => Ok(Some(moved)),
         // Nobody can have taken the shard, as its row is locked, unless the lease went.
         _ => check_fence(store, BATCH).await.map(|()| None),
     }

@@ -2,6 +2,7 @@
 //! client certificates. The driver itself knows three modes and no files.
 
 use super::backfill::Routes;
+use super::copy::Destinations;
 use super::pace::LogMarks;
 use super::source::Queries;
 use crate::core::id::StoreName;
@@ -428,6 +429,8 @@ pub struct Postgres {
     pub(super) queries: Queries,
     /// How large a document of the last page was, on average; 0 is not known.
     pub(super) row_bytes: usize,
+    /// And into which tables its copies go.
+    pub(super) destinations: Destinations,
     /// How far the server's log was, and when: by it the lag of standbys is told.
     pub(super) log_marks: LogMarks,
 }
@@ -457,6 +460,7 @@ impl Postgres {
             routes: Routes::default(),
             queries: Queries::default(),
             row_bytes: 0,
+            destinations: Destinations::default(),
             log_marks: LogMarks::default(),
         })
     }

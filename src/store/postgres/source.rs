@@ -1008,14 +1008,3 @@ async fn show(
     }
     end(store, Ok(()), PAGE).await
 }
-
-impl crate::store::copy::Target for Postgres {
-    async fn put(
-        &mut self,
-        _: crate::store::backfill::Job<'_>,
-        _: &Shard,
-        _: &Page,
-    ) -> Result<Option<crate::core::backfill::Batch>, StoreError> {
-        Err(StoreError::new(StoreName::Postgres, PAGE, Fate::Refused, "not yet"))
-    }
-}

@@ -1,0 +1,308 @@
+//! Documents of MongoDB, to be written into the other store.
+//!
+//! A page is a range of `_id`, whatever a filter or a pipeline makes of its
+//! documents: where the next page begins never depends on them. So stages see the
+//! documents of one page only, and those that look at several documents together are
+//! refused when the folder is read.
+
+use super::ids::{
+    Is, SURVEY, along_id, between, cut, id, is_same, key_of, nothing, refused, statement_limit,
+    what_is,
+};
+use super::{Mongo, failed};
+use crate::core::backfill::{Key, Shard, Survey};
+use crate::core::parse::manifest::MongoSource;
+use crate::core::step::Timeouts;
+use crate::store::backfill::is_passing;
+use crate::store::copy::{BadRow, Page, PageLimit, Source};
+use crate::store::{Fate, StoreError};
+use bson::{Bson, Document, RawDocumentBuf, doc};
+use futures_util::StreamExt;
+use mongodb::error::Error;
+use std::time::Duration;
+
+/// What is made of one document is held at once: 64 MiB at most.
+const ONE_MAX: usize = 64 << 20;
+
+/// So much of a document is shown.
+const SHOWN: usize = 1000;
+
+const READ: &str = "read the documents to copy";
+
+impl Source for Mongo {
+    type Rows<'a> = &'a MongoSource;
+
+    async fn estimate_rows(
+        &mut self,
+        rows: Self::Rows<'_>,
+        _timeouts: Timeouts,
+    ) -> Result<Option<u64>, StoreError> {
+        if !is_there(self, &rows.collection).await? {
+            return Ok(None);
+        }
+        let all = self.database.collection::<Document>(&rows.collection);
+        let count = all.estimated_document_count().await;
+        count.map(Some).map_err(|error| failed(SURVEY, &error))
+    }
+
+    async fn survey_rows(
+        &mut self,
+        rows: Self::Rows<'_>,
+        timeouts: Timeouts,
+        shards: usize,
+        past: &[Shard],
+    ) -> Result<Survey, StoreError> {
+        if !is_there(self, &rows.collection).await? {
+            return Ok(nothing());
+        }
+        let limit = statement_limit(timeouts);
+        // The server reads the filter and the stages, whatever they are about: from
+        // here on, what it refuses is a document.
+        let none = doc! { "_id": { "$in": [] } };
+        let tried = read(self, rows, none, u64::MAX, 0, limit).await;
+        tried.map_err(|error| {
+            let mut failure = failed(SURVEY, &error);
+            failure.said.hint =
+                Some(format!("change `find` or `pipeline` of the copy of {}", rows.collection));
+            failure
+        })?;
+        cut(self, &rows.collection, limit, shards, past).await
+    }
+
+    async fn page(
+        &mut self,
+        rows: Self::Rows<'_>,
+        timeouts: Timeouts,
+        after: Option<&Key>,
+        upto: Option<&Key>,
+        limit: PageLimit,
+    ) -> Result<Page, StoreError> {
+        let after = after.map(|after| id(after, READ)).transpose()?;
+        let upto = upto.map(|upto| id(upto, READ)).transpose()?;
+        let time = statement_limit(timeouts);
+        // From the very first `_id` on, where there is no end below: one that can be
+        // compared plainly is compared faster.
+        let first = match &after {
+            Some(_) => None,
+            None => {
+                let all = Document::new();
+                self.id_at(&rows.collection, all, (1, 0), time, READ).await?
+            }
+        };
+        let from = match (&after, &first) {
+            (Some(after), _) => ("$gt", after),
+            (None, Some(first)) => ("$gte", first),
+            (None, None) => return Ok(Page { is_last: true, ..Page::default() }),
+        };
+        let range = Range { store: self, rows, time, from, upto: upto.as_ref() };
+        match rows.pipeline.is_empty() {
+            true => range.found(limit).await,
+            false => range.made(limit).await,
+        }
+    }
+}
+
+/// Whether there is such a collection. What has no `_id`s to go along is refused.
+async fn is_there(store: &Mongo, name: &str) -> Result<bool, StoreError> {
+    match what_is(store, name).await? {
+        Is::Nothing => Ok(false),
+        Is::Plain | Is::Capped => Ok(true),
+        Is::View => Err(refused(
+            SURVEY,
+            format!("{name} is a view: it has no index of `_id` along which to copy it"),
+            "name the collection that the view reads, and write its stages into `pipeline`",
+        )),
+        Is::TimeSeries => Err(refused(
+            SURVEY,
+            format!("{name} is a time series: it has no index of `_id` along which to copy it"),
+            "write what it holds into a plain collection first, with `$out` or `$merge`",
+        )),
+    }
+}
+
+/// What was read, in order.
+struct Read {
+    documents: Vec<RawDocumentBuf>,
+    /// There was more than the limit allows.
+    is_cut: bool,
+}
+
+/// Reads what is made of the documents of a range, as far as `most` documents or
+/// `bytes` bytes: one document at least.
+async fn read(
+    store: &Mongo,
+    rows: &MongoSource,
+    within: Document,
+    most: u64,
+    bytes: usize,
+    time: Duration,
+) -> Result<Read, Error> {
+    let all = store.database.collection::<Document>(&rows.collection);
+    let batch = u32::try_from(most).unwrap_or(u32::MAX).min(i32::MAX.unsigned_abs());
+    let within = match rows.find.is_empty() {
+        true => within,
+        false => doc! { "$and": [within, &rows.find] },
+    };
+    let mut batches = match rows.pipeline.is_empty() {
+        true => {
+            let limit = i64::try_from(most).unwrap_or(0);
+            let find = all.find(within).sort(doc! { "_id": 1 }).hint(along_id()).limit(limit);
+            find.batch_size(batch).max_time(time).comment(store.comment()).batch().await?
+        }
+        false => {
+            let mut stages = vec![doc! { "$match": within }, doc! { "$sort": { "_id": 1 } }];
+            stages.extend(rows.pipeline.iter().cloned());
+            let made = all.aggregate(stages).hint(along_id()).batch_size(batch);
+            made.max_time(time).comment(Bson::from(store.comment())).batch().await?
+        }
+    };
+    let mut read = Read { documents: Vec::new(), is_cut: false };
+    let mut size = 0;
+    while let Some(batch) = batches.next().await {
+        for document in batch?.doc_slices()? {
+            let Some(document) = document?.as_document() else { continue };
+            size += document.as_bytes().len();
+            if size > bytes && !read.documents.is_empty() {
+                return Ok(Read { is_cut: true, ..read });
+            }
+            read.documents.push(document.to_owned());
+        }
+    }
+    Ok(read)
+}
+
+/// What is left of a range, and what is read of its documents.
+struct Range<'a> {
+    store: &'a Mongo,
+    rows: &'a MongoSource,
+    time: Duration,
+    from: (&'a str, &'a Bson),
+    upto: Option<&'a Bson>,
+}
+
+impl Range<'_> {
+    fn up_to(&self, bound: Option<&Bson>) -> Document {
+        between(Some(self.from), bound)
+    }
+
+    /// The end of the next keys, and how many they are. `None`: there are none.
+    async fn bound(&self, keys: u64) -> Result<Option<(Bson, u64)>, StoreError> {
+        let (store, name, time) = (self.store, &self.rows.collection, self.time);
+        let rest = self.up_to(self.upto);
+        let bound = store.id_at(name, rest.clone(), (1, keys - 1), time, READ).await?;
+        if let Some(bound) = bound {
+            return Ok(Some((bound, keys)));
+        }
+        let passed = store.count(name, rest.clone(), time, READ).await?;
+        let last = match self.upto {
+            Some(upto) => Some(upto.clone()),
+            None => store.id_at(name, rest, (-1, 0), time, READ).await?,
+        };
+        Ok(last.map(|last| (last, passed)))
+    }
+
+    /// The page that ends there.
+    fn page(&self, documents: Vec<RawDocumentBuf>, bound: &Bson, passed: u64, keys: u64) -> Page {
+        Page {
+            documents,
+            bad: Vec::new(),
+            upto: Some(key_of(bound)),
+            passed,
+            is_last: passed < keys || self.upto.is_some_and(|upto| is_same(upto, bound)),
+        }
+    }
+
+    /// Documents as they are: where a page is full, it ends with its last document.
+    async fn found(&self, limit: PageLimit) -> Result<Page, StoreError> {
+        let Range { store, rows, time, .. } = self;
+        let said = |error: Error| failed(READ, &error);
+        let keys = limit.rows.max(1);
+        if rows.find.is_empty() {
+            let within = self.up_to(self.upto);
+            let read = read(store, rows, within, keys, limit.bytes, *time).await.map_err(said)?;
+            let passed = u64::try_from(read.documents.len()).unwrap_or(u64::MAX);
+            return match read.documents.last().map(id_in).transpose()? {
+                None => Ok(Page { is_last: true, ..Page::default() }),
+                Some(last) => {
+                    let keys = if read.is_cut { passed } else { keys };
+                    Ok(self.page(read.documents, &last, passed, keys))
+                }
+            };
+        }
+        let Some((bound, passed)) = self.bound(keys).await? else {
+            return Ok(Page { is_last: true, ..Page::default() });
+        };
+        let within = self.up_to(Some(&bound));
+        let read = read(store, rows, within, keys, limit.bytes, *time).await.map_err(said)?;
+        if !read.is_cut {
+            return Ok(self.page(read.documents, &bound, passed, keys));
+        }
+        let Some(last) = read.documents.last().map(id_in).transpose()? else {
+            return Ok(Page { is_last: true, ..Page::default() });
+        };
+        let within = self.up_to(Some(&last));
+        let passed = store.count(&rows.collection, within, *time, READ).await?;
+        Ok(self.page(read.documents, &last, passed, passed))
+    }
+
+    /// What a pipeline makes of the documents. Nothing in it tells which document it is
+    /// made of, so a page that is too large, or that the server refuses, is made of
+    /// half as many: down to one, which is then the one that is refused.
+    async fn made(&self, limit: PageLimit) -> Result<Page, StoreError> {
+        let Range { store, rows, time, .. } = self;
+        let mut keys = limit.rows.max(1);
+        loop {
+            let Some((bound, passed)) = self.bound(keys).await? else {
+                return Ok(Page { is_last: true, ..Page::default() });
+            };
+            let within = self.up_to(Some(&bound));
+            let bytes = if passed > 1 { limit.bytes } else { ONE_MAX };
+            let half = passed.min(keys) / 2;
+            match read(store, rows, within.clone(), u64::MAX, bytes, *time).await {
+                Ok(read) if !read.is_cut => {
+                    return Ok(self.page(read.documents, &bound, passed, keys));
+                }
+                Ok(_) if half > 0 => keys = half,
+                Ok(_) => {
+                    let why = format!("`pipeline` makes more than {} MiB of it", ONE_MAX >> 20);
+                    return self.bad(within, &bound, (passed, keys), why).await;
+                }
+                Err(error) => {
+                    let error = failed(READ, &error);
+                    if error.fate != Fate::Refused || is_passing(&error) {
+                        return Err(error);
+                    }
+                    if half == 0 {
+                        let why = error.said.to_string();
+                        return self.bad(within, &bound, (passed, keys), why).await;
+                    }
+                    keys = half;
+                }
+            }
+        }
+    }
+
+    /// A page of one document, of which there is nothing to write.
+    async fn bad(
+        &self,
+        within: Document,
+        bound: &Bson,
+        (passed, keys): (u64, u64),
+        reason: String,
+    ) -> Result<Page, StoreError> {
+        let all = self.store.database.collection::<Document>(&self.rows.collection);
+        let found = all.find_one(within).max_time(self.time).await;
+        let found = found.map_err(|error| failed(READ, &error))?.unwrap_or_default();
+        let key = found.get("_id").map_or_else(|| key_of(bound), key_of).to_string();
+        let row = Bson::Document(found).into_relaxed_extjson().to_string();
+        let row = row.chars().take(SHOWN).collect();
+        let page = self.page(Vec::new(), bound, passed, keys);
+        Ok(Page { bad: vec![BadRow { key, row, reason }], ..page })
+    }
+}
+
+/// The `_id` of a document as it was read.
+fn id_in(document: &RawDocumentBuf) -> Result<Bson, StoreError> {
+    let found = document.get("_id").ok().flatten().and_then(|id| Bson::try_from(id).ok());
+    found.ok_or_else(|| refused(READ, "a document has no `_id`", "look at it with `$validate`"))
+}
