@@ -31,6 +31,7 @@ macro_rules! transcripts {
 transcripts! {
     abort,
     alone,
+    copy_to_postgres,
     down,
     edited,
     failing_backfill,
