@@ -38,7 +38,7 @@ mongo = {{ collection = "counted", update = "{{ $inc: {{ n: 1 }} }}" }}
 }
 
 /// So often by default; `LOCKSTEP_FAULTS=100` for more.
-fn kills_wanted() -> usize {
+pub fn kills_wanted() -> usize {
     std::env::var("LOCKSTEP_FAULTS").map_or(20, |kills| kills.parse().expect("a number"))
 }
 
