@@ -32,6 +32,7 @@ transcripts! {
     abort,
     alone,
     copy_to_postgres,
+    copy_to_mongo,
     down,
     edited,
     failing_backfill,

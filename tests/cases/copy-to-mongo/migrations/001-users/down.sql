@@ -1,0 +1,1 @@
+DROP TABLE users; DROP TYPE role;
