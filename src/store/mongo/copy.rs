@@ -215,8 +215,9 @@ async fn together(
                 return Err(Tried::Failed(refused(PUT, "it is there already", "read it")));
             };
             rows = written;
-            taken = !next.step(store, Some(&mut *session), rows).await?;
+            let moved = next.step(store, Some(&mut *session), rows).await?;
             check_fence(store, &mut *session).await?;
+            taken = !moved;
             match taken {
                 false => Ok(()),
                 true => Err(Tried::Failed(StoreError::new(

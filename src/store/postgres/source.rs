@@ -17,6 +17,7 @@ use crate::core::backfill::{Key, Shard, Survey};
 use crate::core::id::StoreName;
 use crate::core::mapping::{self, Column, Form, Kind, PgType, cast_hint};
 use crate::core::step::Timeouts;
+use crate::store::backfill::is_passing;
 use crate::store::copy::{BadRow, Page, PageLimit, Query, Source};
 use crate::store::{Fate, StoreError};
 use futures_util::TryStreamExt;
@@ -54,7 +55,7 @@ const ALONG_THE_INDEX: [(&str, &str); 5] = [
 const SMALL_PAGES: i64 = 300;
 
 /// What is sorted for each page may have so many rows.
-const SMALL_ROWS: f64 = 20_000.0;
+const SMALL_ROWS: u64 = 20_000;
 
 /// The page with which the statement is tried.
 const TRIED_ROWS: u64 = 1_000;
@@ -445,15 +446,15 @@ async fn look(
         return Ok(survey);
     };
     if after.is_some() {
-        survey.estimate = ground.count(after).await?;
+        survey.estimate = ground.count(after, COUNT_LIMIT).await?;
     }
     let several = after.is_none() || survey.estimate >= COUNT_LIMIT;
     let mut ends = match shards {
-        2.. if several => ground.cut(after, &upto, shards, survey.estimate).await?,
+        2.. if several => ground.cut(after, &upto, shards).await?,
         _ => Vec::new(),
     };
     ends.push(upto);
-    ground.try_out(after, ends.first().map_or(&[], Vec::as_slice)).await?;
+    ground.try_out(after, ends.first().map_or(&[], Vec::as_slice), all).await?;
     let share = survey.estimate / u64::try_from(ends.len()).unwrap_or(1);
     let (mut index, round) = newest.map_or((0, 0), |shard| (shard.index, shard.round + 1));
     let mut after = newest.map(|shard| shard.upto.clone());
@@ -533,11 +534,11 @@ impl Ground<'_> {
         Ok(self.rows(&sql, &range).await?.first().map(|row| key.read(row)))
     }
 
-    /// How many rows there are above a key, if they are not many.
-    async fn count(&self, after: Option<&[String]>) -> Result<u64, StoreError> {
+    /// How many rows there are above a key, if they are not more than so many.
+    async fn count(&self, after: Option<&[String]>, most: u64) -> Result<u64, StoreError> {
         let range = self.road.key.range("q.", after, None);
         let sql = format!(
-            "SELECT pg_catalog.count(*) FROM (SELECT 1 {} WHERE {} LIMIT {COUNT_LIMIT}) AS few",
+            "SELECT pg_catalog.count(*) FROM (SELECT 1 {} WHERE {} LIMIT {most}) AS few",
             from(self.query),
             range.sql
         );
@@ -553,9 +554,29 @@ impl Ground<'_> {
         after: Option<&[String]>,
         upto: &[String],
         pieces: usize,
-        rows: u64,
     ) -> Result<Vec<Vec<String>>, StoreError> {
-        let each = (rows / u64::try_from(pieces).unwrap_or(1)).max(1);
+        let savepoint = self.store.client.batch_execute("SAVEPOINT cut").await;
+        savepoint.map_err(|error| failed(SURVEY, &error))?;
+        match self.counted(after, upto, pieces).await {
+            Err(error) if is_passing(&error) => {
+                let back = self.store.client.batch_execute("ROLLBACK TO SAVEPOINT cut").await;
+                back.map_err(|error| failed(SURVEY, &error))?;
+                Ok(Vec::new())
+            }
+            ends => ends,
+        }
+    }
+
+    async fn counted(
+        &self,
+        after: Option<&[String]>,
+        upto: &[String],
+        pieces: usize,
+    ) -> Result<Vec<Vec<String>>, StoreError> {
+        // What is there, and not what the statistics say: the last piece is what is
+        // left, and a worker for itself.
+        let rows = self.count(after, i64::MAX.unsigned_abs()).await?;
+        let each = rows.div_ceil(u64::try_from(pieces).unwrap_or(1)).max(1);
         let key = &self.road.key;
         let range = key.range("q.", after, Some(upto));
         let sql = format!(
@@ -569,26 +590,20 @@ impl Ground<'_> {
             within = range.sql,
             most = pieces - 1,
         );
-        let tried = "SAVEPOINT cut";
-        let saved = self.store.client.batch_execute(tried).await;
-        saved.map_err(|error| failed(SURVEY, &error))?;
         let mut ends: Vec<Vec<String>> =
-            match self.store.client.query_typed(&sql, &range.typed()).await {
-                Ok(rows) => rows.iter().map(|row| key.read(row)).collect(),
-                Err(error) if error.code() == Some(&SqlState::QUERY_CANCELED) => {
-                    let back = self.store.client.batch_execute("ROLLBACK TO SAVEPOINT cut").await;
-                    back.map_err(|error| failed(SURVEY, &error))?;
-                    Vec::new()
-                }
-                Err(error) => return Err(inside(SURVEY, &error)),
-            };
+            self.rows(&sql, &range).await?.iter().map(|row| key.read(row)).collect();
         ends.retain(|end| end != upto);
         Ok(ends)
     }
 
     /// Asks how a page would be read, and refuses what would read or sort everything
     /// for each.
-    async fn try_out(&self, after: Option<&[String]>, upto: &[String]) -> Result<(), StoreError> {
+    async fn try_out(
+        &self,
+        after: Option<&[String]>,
+        upto: &[String],
+        all: u64,
+    ) -> Result<(), StoreError> {
         let key = &self.road.key;
         // A page from the middle: the first one has no lower end to begin at.
         let ahead = key.range("q.", after, Some(upto));
@@ -640,8 +655,7 @@ impl Ground<'_> {
         let sorts = |node: &&Value| {
             let kind = node["Node Type"].as_str().unwrap_or_default();
             matches!(kind, "Sort" | "Incremental Sort")
-                && (node["Plan Rows"].as_f64().unwrap_or(0.0) > SMALL_ROWS
-                    || nodes(node).into_iter().any(is_large))
+                && (all > SMALL_ROWS || nodes(node).into_iter().any(is_large))
         };
         match spine(&plan).iter().find(|node| sorts(node)) {
             Some(_) => Err(refusal("sort what is left of all rows by their key".to_owned())),
@@ -658,7 +672,8 @@ impl Ground<'_> {
         let (schemas, names) = (named("Schema"), named("Relation Name"));
         let sql = format!(
             "SELECT n.nspname::text, c.relname::text \
-             FROM pg_catalog.unnest($1::text[], $2::text[]) AS it (schema, name) \
+             FROM ROWS FROM (pg_catalog.unnest($1::text[]), pg_catalog.unnest($2::text[])) \
+             AS it (schema, name) \
              JOIN pg_catalog.pg_namespace AS n ON n.nspname = it.schema \
              JOIN pg_catalog.pg_class AS c ON c.relnamespace = n.oid AND c.relname = it.name \
              WHERE c.relkind IN ('r', 'm') AND pg_catalog.pg_relation_size(c.oid) > {SMALL_PAGES} \
