@@ -1,6 +1,7 @@
 //! The engine of backfills against a store in memory, in a time that stands still
 //! unless everybody waits: every place where a run may break, and how it obeys.
 
+mod copies;
 mod model;
 
 use lockstep::core::backfill::Backfill;

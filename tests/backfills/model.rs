@@ -6,8 +6,9 @@ use lockstep::core::history::{Entry, LeaseSeen, Snapshot, Timestamp, Unreadable}
 use lockstep::core::id::{StoreName, Version};
 use lockstep::core::migration::Rollback;
 use lockstep::core::pace::{Limits, Reading, Steer, Steering};
-use lockstep::core::step::PgStep;
+use lockstep::core::step::{PgStep, Timeouts};
 use lockstep::store::backfill::{Backfills, Job};
+use lockstep::store::copy::{BadRow, Page, PageLimit, Source, Target};
 use lockstep::store::{Fate, Heart, Holds, LEASE_TERM, Lease, Outcome, Run, Store, StoreError};
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
@@ -69,12 +70,16 @@ pub struct World {
     /// Rows that somebody inserts when so many places were passed.
     pub arrivals: BTreeMap<usize, Vec<i64>>,
     pub faults: BTreeMap<usize, Fault>,
+    /// Rows that have no document.
+    pub bad: BTreeSet<i64>,
     /// Places that were passed.
     pub places: usize,
     /// Batches: when, by whom, how many keys.
     pub batches: Vec<(Instant, String, u64)>,
     /// The rows that each batch was asked for.
     pub asked: Vec<u64>,
+    /// Pages that were read: after which key, and how many keys.
+    pub pages: Vec<(Option<i64>, u64)>,
     /// What a key takes.
     pub key_takes: Duration,
     /// What a commit takes, as part of a batch.
@@ -248,6 +253,61 @@ impl World {
         Ok(Some(Batch { shard, passed, rows: passed, commit: self.commit_takes }))
     }
 
+    /// What a page of a copy is of these rows.
+    fn page(&mut self, after: Option<&Key>, upto: Option<&Key>, limit: PageLimit) -> Page {
+        let after = after.map(number);
+        let first = after.map_or(i64::MIN, |after| after + 1);
+        let last = upto.map_or(i64::MAX, number);
+        let rows = usize::try_from(limit.rows).expect("is small");
+        let mut keys: Vec<i64> =
+            self.rows.range(first..=last).take(rows + 1).map(|(key, _)| *key).collect();
+        let is_last = keys.len() <= rows;
+        keys.truncate(rows);
+        let passed = u64::try_from(keys.len()).expect("is small");
+        self.pages.push((after, passed));
+        let bad = keys.iter().filter(|key| self.bad.contains(key)).map(|key| BadRow {
+            key: key.to_string(),
+            row: format!("{{ _id: {key} }}"),
+            reason: "`n`: it has too many digits".to_owned(),
+        });
+        let good = keys.iter().filter(|key| !self.bad.contains(key));
+        Page {
+            bad: bad.collect(),
+            documents: good.map(|key| bson::rawdoc! { "_id": *key }).collect(),
+            upto: keys.last().map(|last| key(*last)),
+            passed,
+            is_last,
+        }
+    }
+
+    /// Writes a page: each document that is written counts as a row that is rewritten.
+    fn put(&mut self, run: &str, shard: &Shard, page: &Page) -> Result<Option<Batch>, StoreError> {
+        self.fenced(run)?;
+        let recorded = &self.shards[&shard.index];
+        if !self.is_held(shard.index, run) || recorded.shard.after != shard.after {
+            return Ok(None);
+        }
+        let mut last = shard.after.as_ref().map_or(i64::MIN, number);
+        for document in &page.documents {
+            let id = document.get_i64("_id").expect("it has one");
+            assert!(last < id && id <= number(&shard.upto), "{id} is not of this shard's rest");
+            last = id;
+            *self.rows.entry(id).or_default() += 1;
+        }
+        let rows = u64::try_from(page.documents.len()).expect("is small");
+        let mut shard = shard.clone();
+        shard.after = page.upto.clone().or(shard.after);
+        shard.passed += page.passed;
+        shard.rows += rows;
+        shard.done = page.is_last || page.upto.as_ref() == Some(&shard.upto);
+        shard.claimed = !shard.done;
+        let said = Instant::now();
+        let recorded = Recorded { shard: shard.clone(), run: run.to_owned(), said };
+        self.shards.insert(shard.index, recorded);
+        self.batches.push((said, run.to_owned(), page.passed));
+        Ok(Some(Batch { shard, passed: page.passed, rows, commit: self.commit_takes }))
+    }
+
     fn survey(&self, shards: usize, past: &[Shard]) -> Survey {
         let above = past.iter().map(|shard| number(&shard.upto)).max().unwrap_or(i64::MIN);
         let keys: Vec<i64> = self.rows.keys().copied().filter(|key| *key > above).collect();
@@ -392,6 +452,63 @@ impl Backfills for Model {
 
     async fn probe(&mut self, _: &Limits) -> Vec<Reading> {
         self.world.borrow().readings.clone()
+    }
+}
+
+/// The rows of a copy are the rows.
+impl Source for Model {
+    type Rows<'a> = ();
+
+    async fn estimate_rows(
+        &mut self,
+        (): Self::Rows<'_>,
+        _: Timeouts,
+    ) -> Result<Option<u64>, StoreError> {
+        unreachable!("only `migrate plan` asks for it")
+    }
+
+    async fn survey_rows(
+        &mut self,
+        (): Self::Rows<'_>,
+        _: Timeouts,
+        shards: usize,
+        past: &[Shard],
+    ) -> Result<Survey, StoreError> {
+        let past = past.to_vec();
+        self.effect(Kind::Other, move |world, _| Ok(world.survey(shards, &past))).await
+    }
+
+    async fn page(
+        &mut self,
+        (): Self::Rows<'_>,
+        _: Timeouts,
+        after: Option<&Key>,
+        upto: Option<&Key>,
+        limit: PageLimit,
+    ) -> Result<Page, StoreError> {
+        let each = self.world.borrow().key_takes;
+        sleep(each * u32::try_from(limit.rows).expect("is small")).await;
+        let (after, upto) = (after.cloned(), upto.cloned());
+        self.effect(Kind::Batch, move |world, _| {
+            Ok(world.page(after.as_ref(), upto.as_ref(), limit))
+        })
+        .await
+    }
+}
+
+impl Target for Model {
+    const ROWS_MAX: u64 = 1_000;
+
+    async fn put(
+        &mut self,
+        _: Job<'_>,
+        shard: &Shard,
+        page: &Page,
+    ) -> Result<Option<Batch>, StoreError> {
+        let each = self.world.borrow().key_takes;
+        sleep(each * u32::try_from(page.passed).expect("is small")).await;
+        let (shard, page) = (shard.clone(), page.clone());
+        self.effect(Kind::Batch, move |world, run| world.put(run, &shard, &page)).await
     }
 }
 

@@ -31,8 +31,8 @@ macro_rules! transcripts {
 transcripts! {
     abort,
     alone,
-    copy_to_postgres,
     copy_to_mongo,
+    copy_to_postgres,
     down,
     edited,
     failing_backfill,

@@ -20,6 +20,7 @@ mod mongo;
 mod mongo_backfill;
 
 mod copy_to_postgres;
+
 mod copy_to_mongo;
 
 mod standalone;

@@ -43,10 +43,12 @@ const PAGE: &str = "read the rows to copy";
 /// Pages are read along an index, however dear that seems to a planner that does not
 /// know how few rows are wanted. What is switched off is made to look very dear, and
 /// what looks dear must not be compiled or given to several processes.
-const ALONG_THE_INDEX: [(&str, &str); 5] = [
+const ALONG_THE_INDEX: [(&str, &str); 6] = [
     ("enable_seqscan", "off"),
     ("enable_bitmapscan", "off"),
     ("enable_sort", "off"),
+    // It begins at the first row of what is joined, for each page.
+    ("enable_mergejoin", "off"),
     ("max_parallel_workers_per_gather", "0"),
     ("jit", "off"),
 ];
@@ -602,7 +604,7 @@ impl Ground<'_> {
         &self,
         after: Option<&[String]>,
         upto: &[String],
-        all: u64,
+        total: u64,
     ) -> Result<(), StoreError> {
         let key = &self.road.key;
         // A page from the middle: the first one has no lower end to begin at.
@@ -655,7 +657,7 @@ impl Ground<'_> {
         let sorts = |node: &&Value| {
             let kind = node["Node Type"].as_str().unwrap_or_default();
             matches!(kind, "Sort" | "Incremental Sort")
-                && (all > SMALL_ROWS || nodes(node).into_iter().any(is_large))
+                && (total > SMALL_ROWS || nodes(node).into_iter().any(is_large))
         };
         match spine(&plan).iter().find(|node| sorts(node)) {
             Some(_) => Err(refusal("sort what is left of all rows by their key".to_owned())),
