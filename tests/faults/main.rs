@@ -15,6 +15,7 @@ mod members;
 
 mod backfills;
 mod blocker;
+mod copies_to_mongo;
 mod copies_to_postgres;
 mod disk;
 mod dump;
