@@ -26,11 +26,12 @@ use futures_util::future::join;
 use futures_util::{SinkExt, pin_mut};
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::io::Cursor;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
-use tokio_postgres::Row;
 use tokio_postgres::types::{ToSql, Type};
+use tokio_postgres::{CopyInSink, Row};
 
 /// What COPY in binary begins with: its signature, no flags, no extension.
 const HEADER: &[u8] = b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0";
@@ -38,8 +39,8 @@ const HEADER: &[u8] = b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0";
 /// And ends with.
 const TRAILER: &[u8] = &[0xff, 0xff];
 
-/// Rows are sent in pieces of this size.
-const PIECE: usize = 256 << 10;
+/// While Postgres takes the rows of so many documents, those of the next are made.
+const SLICE: usize = 500;
 
 /// So much of a row is shown.
 const SHOWN: usize = 1000;
@@ -91,6 +92,53 @@ struct Group {
     rows: Vec<u8>,
     /// Where each of them ends, and which document it is.
     ends: Vec<(usize, usize)>,
+}
+
+/// Makes rows of documents: those that have the same columns together.
+struct Encoder<'a> {
+    to: &'a Destination,
+    groups: Vec<Group>,
+    /// Documents so far.
+    count: usize,
+    /// Where the fields of the last document are among the columns: documents of a
+    /// collection mostly have theirs in one order.
+    usual: Vec<usize>,
+    /// The group of the last document.
+    last: usize,
+}
+
+impl<'a> Encoder<'a> {
+    fn new(to: &'a Destination) -> Encoder<'a> {
+        Encoder { to, groups: Vec::new(), count: 0, usual: Vec::new(), last: 0 }
+    }
+
+    fn add(&mut self, documents: &[RawDocumentBuf]) -> Result<(), BadRow> {
+        let Destination { columns, .. } = self.to;
+        let mut values: Vec<Option<RawBsonRef<'_>>> = vec![None; columns.len()];
+        for document in documents {
+            let bad = |why| self.to.bad(document, why);
+            values.fill(None);
+            self.to.read(document, &mut values, &mut self.usual).map_err(bad)?;
+            let is_written = |at: &usize| values[*at].is_some() || !columns[*at].has_default;
+            let written = || (0..columns.len()).filter(is_written);
+            let fits = |group: &Group| written().eq(group.columns.iter().copied());
+            if !self.groups.get(self.last).is_some_and(fits) {
+                self.last = self.groups.iter().position(fits).unwrap_or_else(|| {
+                    let columns = written().collect();
+                    self.groups.push(Group { columns, rows: Vec::new(), ends: Vec::new() });
+                    self.groups.len() - 1
+                });
+            }
+            let Group { columns: written, rows, ends } = &mut self.groups[self.last];
+            rows.extend(i16::try_from(written.len()).unwrap_or(i16::MAX).to_be_bytes());
+            for at in written {
+                columns[*at].encode(values[*at], rows).map_err(bad)?;
+            }
+            ends.push((rows.len(), self.count));
+            self.count += 1;
+        }
+        Ok(())
+    }
 }
 
 /// How rows get into the table.
@@ -358,53 +406,26 @@ impl Column {
 impl Destination {
     /// The documents as rows: those that have the same columns together.
     fn encode(&self, documents: &[RawDocumentBuf]) -> Result<Vec<Group>, BadRow> {
-        let mut groups: Vec<Group> = Vec::new();
+        let mut encoder = Encoder::new(self);
+        encoder.add(documents)?;
+        Ok(encoder.groups)
+    }
+
+    /// What one statement writes twice, Postgres refuses; of two it would not.
+    fn refuse_twice(&self, documents: &[RawDocumentBuf]) -> Result<(), BadRow> {
         let mut keys: HashSet<Vec<u8>> = HashSet::new();
-        // Documents of a collection mostly have their fields in one order.
-        let mut usual: Vec<usize> = Vec::new();
-        let mut last = 0;
-        for (number, document) in documents.iter().enumerate() {
-            let mut values: Vec<Option<RawBsonRef<'_>>> = vec![None; self.columns.len()];
-            self.read(document, &mut values, &mut usual).map_err(|why| self.bad(document, why))?;
-            let is_written = |at: usize| values[at].is_some() || !self.columns[at].has_default;
-            let fits = |group: &Group| {
-                let mut columns = group.columns.iter();
-                let written = (0..self.columns.len()).filter(|at| is_written(*at));
-                written.eq(columns.by_ref().copied())
-            };
-            let group = match groups.get(last).is_some_and(fits) {
-                true => last,
-                false => groups.iter().position(fits).unwrap_or_else(|| {
-                    let columns = (0..self.columns.len()).filter(|at| is_written(*at)).collect();
-                    groups.push(Group { columns, rows: Vec::new(), ends: Vec::new() });
-                    groups.len() - 1
-                }),
-            };
-            last = group;
-            let Some(group) = groups.get_mut(group) else { continue };
-            let rows = &mut group.rows;
-            rows.extend(i16::try_from(group.columns.len()).unwrap_or(i16::MAX).to_be_bytes());
-            for at in &group.columns {
+        for document in documents {
+            let mut key = Vec::new();
+            for at in &self.key {
                 let column = &self.columns[*at];
-                column.encode(values[*at], rows).map_err(|why| self.bad(document, why))?;
+                let value = document.get(&column.name).ok().flatten();
+                column.encode(value, &mut key).map_err(|why| self.bad(document, why))?;
             }
-            group.ends.push((group.rows.len(), number));
-        }
-        if groups.len() > 1 {
-            // What one statement writes twice, Postgres refuses; of two it would not.
-            for document in documents {
-                let mut key = Vec::new();
-                for at in &self.key {
-                    let column = &self.columns[*at];
-                    let value = document.get(&column.name).ok().flatten();
-                    column.encode(value, &mut key).map_err(|why| self.bad(document, why))?;
-                }
-                if !keys.insert(key) {
-                    return Err(self.bad(document, TWICE.to_owned()));
-                }
+            if !keys.insert(key) {
+                return Err(self.bad(document, TWICE.to_owned()));
             }
         }
-        Ok(groups)
+        Ok(())
     }
 
     /// The values of a document, each at its column.
@@ -518,14 +539,13 @@ async fn put(
 ) -> Result<Option<Batch>, StoreError> {
     let to = destination(store, job).await?;
     clean(store).await?;
-    let groups = to.encode(&page.documents).map_err(|bad| bad_row(&to, bad, None))?;
     let mut way = match to.is_fresh.load(Ordering::Relaxed) {
         true => Way::Straight,
         false => Way::Staged,
     };
     loop {
         store.open = true;
-        let moved = write(store, (job, shard, page), &to, &groups, way).await;
+        let moved = write(store, (job, shard, page), &to, way).await;
         let error = match moved {
             Ok(Some(mut batch)) => {
                 let began = Instant::now();
@@ -553,7 +573,7 @@ async fn put(
             continue;
         }
         if is_about_a_row(&error) {
-            return Err(blame(store, job, &to, page, &groups, error).await);
+            return Err(blame(store, job, &to, page, error).await);
         }
         return Err(advise(error));
     }
@@ -593,7 +613,6 @@ async fn write(
     store: &Postgres,
     (job, shard, page): (Job<'_>, &Shard, &Page),
     to: &Destination,
-    groups: &[Group],
     way: Way,
 ) -> Result<Option<Batch>, StoreError> {
     let mut opening = begin(store, job);
@@ -608,8 +627,19 @@ async fn write(
         return Ok(None);
     }
     let mut rows = 0;
-    for (number, group) in groups.iter().enumerate() {
-        rows += fill(store, to, group, (number, group.ends.len()), way).await?;
+    let mut encoder = Encoder::new(to);
+    let mut slices = page.documents.chunks(SLICE);
+    if let Some(first) = slices.next() {
+        let bad = |bad| bad_row(to, bad, None);
+        encoder.add(first).map_err(bad)?;
+        rows += send(store, &mut encoder, slices, way).await?;
+        if encoder.groups.len() > 1 {
+            to.refuse_twice(&page.documents).map_err(bad)?;
+        }
+    }
+    for group in encoder.groups.iter().skip(1) {
+        empty(store, to, way).await?;
+        rows += fill(store, to, group, group.ends.len(), way).await?;
     }
     reach("rows that are copied into Postgres without their cursor");
     let mut moved = shard.clone();
@@ -627,47 +657,94 @@ async fn write(
     Ok(moved.map(batch))
 }
 
-/// Writes the first rows of a group. How many of them were not there.
-async fn fill(
+type Rows = CopyInSink<Cursor<Vec<u8>>>;
+
+/// Begins to send rows with these columns.
+async fn open(
     store: &Postgres,
     to: &Destination,
-    group: &Group,
-    (number, count): (usize, usize),
+    columns: &[usize],
     way: Way,
-) -> Result<u64, StoreError> {
-    let end = match count.checked_sub(1).and_then(|last| group.ends.get(last)) {
-        Some((end, _)) => *end,
-        None => return Ok(0),
-    };
+) -> Result<Rows, StoreError> {
     let into = match way {
         Way::Straight => &to.quoted,
         Way::Staged => &to.stage,
     };
-    if way == Way::Staged && number > 0 {
-        let empty = store.client.batch_execute(&format!("DELETE FROM {}", to.stage)).await;
-        empty.map_err(|error| failed(COPY, &error))?;
-    }
-    let copy = format!("COPY {into} ({}) FROM STDIN (FORMAT binary)", to.names(&group.columns));
-    let sink = store.client.copy_in::<_, Cursor<Vec<u8>>>(&copy).await;
-    let sink = sink.map_err(|error| failed(COPY, &error))?;
-    pin_mut!(sink);
-    let mut pieces = group.rows[..end].chunks(PIECE);
-    let first = [HEADER, pieces.next().unwrap_or_default()].concat();
-    let rest = pieces.map(<[u8]>::to_vec).chain([TRAILER.to_vec()]);
-    for piece in [first].into_iter().chain(rest) {
-        if sink.send(Cursor::new(piece)).await.is_err() {
-            // Its end says why.
-            break;
-        }
-    }
+    let copy = format!("COPY {into} ({}) FROM STDIN (FORMAT binary)", to.names(columns));
+    store.client.copy_in(&copy).await.map_err(|error| failed(COPY, &error))
+}
+
+/// Ends it. How many rows were written.
+async fn close(
+    store: &Postgres,
+    to: &Destination,
+    columns: &[usize],
+    mut sink: Pin<&mut Rows>,
+    way: Way,
+) -> Result<u64, StoreError> {
+    // If it does not go, the end says why.
+    let _ = sink.send(Cursor::new(TRAILER.to_vec())).await;
     let copied = sink.finish().await.map_err(|error| failed(COPY, &error))?;
     match way {
         Way::Straight => Ok(copied),
         Way::Staged => {
-            let merged = store.client.execute_typed(&to.merge(&group.columns), &[]).await;
+            let merged = store.client.execute_typed(&to.merge(columns), &[]).await;
             merged.map_err(|error| failed(COPY, &error))
         }
     }
+}
+
+/// Writes the rows of the first group, while they are made. Other groups are made, and
+/// stay.
+async fn send(
+    store: &Postgres,
+    encoder: &mut Encoder<'_>,
+    slices: impl Iterator<Item = &[RawDocumentBuf]>,
+    way: Way,
+) -> Result<u64, StoreError> {
+    let to = encoder.to;
+    let columns = encoder.groups[0].columns.clone();
+    let sink = open(store, to, &columns, way).await?;
+    pin_mut!(sink);
+    let mut is_taken = sink.send(Cursor::new(HEADER.to_vec())).await.is_ok();
+    let mut send = async |encoder: &mut Encoder<'_>| {
+        let rows = std::mem::take(&mut encoder.groups[0].rows);
+        // What Postgres says against it is said at the end.
+        is_taken = is_taken && sink.send(Cursor::new(rows)).await.is_ok();
+    };
+    send(encoder).await;
+    for slice in slices {
+        encoder.add(slice).map_err(|bad| bad_row(to, bad, None))?;
+        send(encoder).await;
+    }
+    close(store, to, &columns, sink, way).await
+}
+
+/// The temporary table has no rows any more.
+async fn empty(store: &Postgres, to: &Destination, way: Way) -> Result<(), StoreError> {
+    if way == Way::Straight {
+        return Ok(());
+    }
+    let emptied = store.client.batch_execute(&format!("DELETE FROM {}", to.stage)).await;
+    emptied.map_err(|error| failed(COPY, &error))
+}
+
+/// Writes the first rows of a group. How many were written.
+async fn fill(
+    store: &Postgres,
+    to: &Destination,
+    group: &Group,
+    count: usize,
+    way: Way,
+) -> Result<u64, StoreError> {
+    let Some((end, _)) = count.checked_sub(1).and_then(|last| group.ends.get(last)) else {
+        return Ok(0);
+    };
+    let sink = open(store, to, &group.columns, way).await?;
+    pin_mut!(sink);
+    let rows = [HEADER, &group.rows[..*end]].concat();
+    let _ = sink.send(Cursor::new(rows)).await;
+    close(store, to, &group.columns, sink, way).await
 }
 
 /// Says which row it is that Postgres refuses: the first without which the ones
@@ -677,13 +754,13 @@ async fn blame(
     job: Job<'_>,
     to: &Destination,
     page: &Page,
-    groups: &[Group],
     mut error: StoreError,
 ) -> StoreError {
+    let Ok(groups) = to.encode(&page.documents) else { return error };
     let (mut good, mut bad) = (0, groups.iter().map(|group| group.ends.len()).sum::<usize>());
     let mut tried = bad;
     while bad > good {
-        match try_out(store, job, to, groups, tried).await {
+        match try_out(store, job, to, &groups, tried).await {
             Ok(()) if tried == bad => return error,
             Ok(()) => good = tried,
             Err(again) if is_about_a_row(&again) => (bad, error) = (tried, again),
@@ -718,9 +795,10 @@ async fn try_out(
     let tried = async {
         let begun = store.client.batch_execute(&opening).await;
         begun.map_err(|error| failed(COPY, &error))?;
-        for (number, group) in groups.iter().enumerate() {
+        for group in groups {
             let some = count.min(group.ends.len());
-            fill(store, to, group, (number, some), Way::Staged).await?;
+            fill(store, to, group, some, Way::Staged).await?;
+            empty(store, to, Way::Staged).await?;
             count -= some;
         }
         // What is put off until the end would be refused there.
