@@ -23,6 +23,7 @@ mod many;
 mod mended;
 mod odd;
 mod restored;
+mod sample;
 mod stores;
 mod tampered;
 mod unlocked;

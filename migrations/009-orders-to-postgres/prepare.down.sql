@@ -1,0 +1,3 @@
+-- Copies: nothing is lost.
+DROP TABLE order_lines;
+DROP TABLE orders;
