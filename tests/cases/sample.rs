@@ -25,6 +25,30 @@ fn sample(name: &str) -> Project {
 }
 
 #[test]
+fn users_become_profiles_and_go_again() {
+    let project = sample("sample_profiles");
+    project.ok(&["up", "--to", "1"]);
+    let preferences =
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/001-user-preferences.sql");
+    project.database.sql(&fs::read_to_string(preferences).unwrap());
+    project.ok(&["up", "--to", "8", "--unthrottled"]);
+    let profiles = project.database.documents("profiles");
+    let users = project.database.value("SELECT count(*) FROM users");
+    assert_eq!(profiles.len().to_string(), users);
+    let with_preferences =
+        profiles.iter().filter(|profile| profile.get_document("settings").is_ok());
+    let rows = project.database.value("SELECT count(*) FROM user_preferences");
+    assert_eq!(with_preferences.count().to_string(), rows);
+    // Its rule is strict by now.
+    let malformed = project.database.mongo(async |database| {
+        database.collection("profiles").insert_one(doc! { "_id": 1_000_000_i64 }).await
+    });
+    assert!(malformed.is_err());
+    project.ok(&["down", "--yes"]);
+    assert_eq!(project.database.documents("profiles").len(), 0);
+}
+
+#[test]
 fn orders_and_their_lines_become_tables_and_go_again() {
     let project = sample("sample_orders");
     project.ok(&["up", "--unthrottled"]);
@@ -35,7 +59,8 @@ fn orders_and_their_lines_become_tables_and_go_again() {
     let guests = "SELECT count(*) > 0 AND bool_and(shipping ->> 'name' LIKE 'Customer%') FROM orders \
                   WHERE customer_id IS NULL";
     assert_eq!(project.database.value(guests), "t");
-    let gifts = "SELECT count(*) > 0 AND bool_and(gift ? 'card') FROM order_lines WHERE gift IS NOT NULL";
+    let gifts =
+        "SELECT count(*) > 0 AND bool_and(gift ? 'card') FROM order_lines WHERE gift IS NOT NULL";
     assert_eq!(project.database.value(gifts), "t");
     let constraint = "SELECT convalidated FROM pg_constraint WHERE conname = 'order_lines_order'";
     assert_eq!(project.database.value(constraint), "t");

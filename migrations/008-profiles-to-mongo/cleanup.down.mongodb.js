@@ -1,0 +1,1 @@
+db.runCommand({ collMod: "profiles", validationLevel: "strict", validationAction: "warn" });
