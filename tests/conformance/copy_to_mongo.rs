@@ -318,7 +318,8 @@ async fn fields_find_a_document_that_keeps_its_id() {
         assert_eq!(world.go_through(rows).await.unwrap(), (40, 39), "{rows}");
         let all = world.mongo.at("c").await;
         assert_eq!(all.len(), 40);
-        let kept = all.iter().find(|document| document.get("_id") == Some(&Bson::from("kept"))).unwrap();
+        let kept =
+            all.iter().find(|document| document.get("_id") == Some(&Bson::from("kept"))).unwrap();
         assert_eq!((kept.get_i32("n").unwrap(), kept.get_str("b").unwrap()), (7, "b7"));
         let made = |document: &&Document| document.get_object_id("_id").is_ok();
         assert_eq!(all.iter().filter(made).count(), 38);
@@ -355,10 +356,12 @@ async fn what_has_no_key_to_go_along_is_refused() {
         ("SELECT id, t AS whole FROM t", id("id"), ["column `whole` is of type t", "cast it"]),
     ] {
         let mut world = World::new(script, Copy::new(query, by)).await;
-        world.mongo.run(doc! { "createIndexes": "c", "indexes": [
-            { "key": { "id": 1, "k": 1 }, "name": "by" },
-        ] })
-        .await;
+        world
+            .mongo
+            .run(doc! { "createIndexes": "c", "indexes": [
+                { "key": { "id": 1, "k": 1 }, "name": "by" },
+            ] })
+            .await;
         has(&world.refusal().await, &parts);
     }
     let mut world = World::new(script, Copy::new("SELECT nothing FROM t", id("nothing"))).await;
@@ -368,7 +371,8 @@ async fn what_has_no_key_to_go_along_is_refused() {
 
 #[tokio::test]
 async fn two_rows_of_one_key_are_refused_wherever_a_page_ends() {
-    let micros = "'2000-01-01T00:00:00Z'::timestamptz + i / 2 * interval '2 ms' + i * interval '1 us'";
+    let micros =
+        "'2000-01-01T00:00:00Z'::timestamptz + i / 2 * interval '2 ms' + i * interval '1 us'";
     for (kind, value) in [
         ("int", "i / 2"),
         ("numeric", "CASE i % 2 WHEN 0 THEN i / 2 ELSE (i / 2)::numeric(9, 2) END"),
@@ -484,7 +488,10 @@ async fn what_appears_later_is_swept_up() {
     assert_eq!(sweep.len(), 1);
     let first = &sweep[0];
     let after = first.after.as_ref().map(ToString::to_string);
-    assert_eq!((first.index, first.round, first.estimate, after), (2, 1, 10, Some("50".to_owned())));
+    assert_eq!(
+        (first.index, first.round, first.estimate, after),
+        (2, 1, 10, Some("50".to_owned()))
+    );
     assert_eq!(world.go_through(3).await.unwrap(), (10, 10));
     assert_eq!(world.begin(4).await, []);
     world.all_there(60).await;
@@ -651,7 +658,8 @@ async fn a_standalone_server_is_written_before_its_cursor_and_twice_is_once() {
     target.begin(job, &survey.shards, &[]).await.unwrap();
     let shard = target.claim(job).await.unwrap().unwrap();
     let limit = PageLimit { rows: 20, bytes: BYTES };
-    let page = source.page(copy.rows(), copy.timeouts, None, Some(&shard.upto), limit).await.unwrap();
+    let page =
+        source.page(copy.rows(), copy.timeouts, None, Some(&shard.upto), limit).await.unwrap();
     let first = target.put(job, &shard, &page).await.unwrap().unwrap();
     assert_eq!((first.passed, first.rows), (20, 19));
     // As if it had died before its cursor.

@@ -13,7 +13,7 @@ use crate::engine::invariant::{Asking, check};
 use crate::engine::program::{self, ProgramError, Surroundings};
 use crate::store::backfill::{Backfills, Job};
 use crate::store::copy::Query;
-use crate::store::{Fate, MongoStore, PostgresStore, not_configured};
+use crate::store::{Fate, MongoStore, PostgresStore, StoreError, not_configured};
 
 impl<P: PostgresStore, M: MongoStore> Executor<'_, '_, '_, P, M> {
     /// Begins a backfill, or goes on with one. How far it is is kept by its store,
@@ -56,13 +56,13 @@ impl<P: PostgresStore, M: MongoStore> Executor<'_, '_, '_, P, M> {
                 lead(mongo, other, task, settings, notices).await
             }
             manifest::Work::CopyToMongo { query, by, .. } => {
-                let (postgres, mongo) = stores.both()?;
+                let (postgres, mongo) = stores.both().map_err(needs_both)?;
                 let rows = Query { sql: query, key: by.columns() };
                 let mut hands = Copying::new(postgres, mongo, rows).await?;
                 lead(&mut hands, Some(postgres), task, settings, notices).await
             }
             manifest::Work::CopyToPostgres { from, .. } => {
-                let (postgres, mongo) = stores.both()?;
+                let (postgres, mongo) = stores.both().map_err(needs_both)?;
                 let mut hands = Copying::new(mongo, postgres, from).await?;
                 lead(&mut hands, Some(mongo), task, settings, notices).await
             }
@@ -124,6 +124,13 @@ impl<P: PostgresStore, M: MongoStore> Executor<'_, '_, '_, P, M> {
     pub(super) fn remark(&mut self, text: String) {
         self.say(Notice::Remark(text));
     }
+}
+
+/// A copy reads one store and writes the other.
+fn needs_both(mut error: StoreError) -> StoreError {
+    error.said.message = "it is not configured, and a copy needs both stores".to_owned();
+    error.said.hint = Some("configure both in migrate.toml, or give both URLs".to_owned());
+    error
 }
 
 /// Does a backfill to its end. An error comes with whether anything of it may be
