@@ -1,0 +1,208 @@
+//! Do the files still say what was applied?
+//!
+//! An edited file is refused, and so are a missing one and one that comes late,
+//! unless somebody has said that it is meant: by accepting the edit, which is
+//! recorded, or by allowing the order.
+
+use crate::core::checksum::Checksum;
+use crate::core::history::{Histories, Status};
+use crate::core::id::{StepId, StepName, StoreName, Version};
+use crate::core::migration::{Migration, MigrationSet};
+use crate::core::plan::lives::{
+    Life, forward, is_completed, is_finished, is_live, is_sealed, step_id,
+};
+use crate::core::plan::refusal::PlanError;
+use crate::core::plan::{Known, OutOfOrder};
+use crate::core::step::Step;
+use std::collections::BTreeSet;
+
+/// A part for a store that is not configured. This comes before everything that
+/// looks into the histories: that of such a store was not read, and every step in
+/// it would seem to be lost.
+pub(super) fn check_stores(known: &Known<'_>) -> Result<(), PlanError> {
+    for migration in known.set {
+        let mut stores = migration.steps.iter().map(Step::store);
+        if let Some(store) = stores.find(|store| !known.servers.has(*store)) {
+            return Err(PlanError::NoStore { folder: migration.folder.clone(), store });
+        }
+    }
+    Ok(())
+}
+
+/// `edited`: what is applied is no longer what the files say.
+pub(super) fn check_files(known: &Known<'_>, lives: &[Life]) -> Result<(), PlanError> {
+    for life in lives.iter().filter(|life| !life.baseline && !life.reverting) {
+        if let Some(migration) = known.set.get(life.version)
+            && let Some(error) = edited(known.histories, migration)
+        {
+            return Err(error);
+        }
+    }
+    Ok(())
+}
+
+/// How a migration's file differs from what was applied of it, if it does.
+pub fn edited(histories: &Histories, migration: &Migration) -> Option<PlanError> {
+    let version = migration.version;
+    if accepted(histories, version) == Some(migration.checksum) {
+        return None;
+    }
+    let error = |step: Option<StepName>, recorded, file| PlanError::Edited {
+        folder: migration.folder.clone(),
+        version,
+        step,
+        recorded,
+        file,
+    };
+    for (store, name, state) in forward(histories, version).filter(|(.., state)| is_live(state)) {
+        let step = migration.steps.iter().find(|step| step.name == *name);
+        let (recorded, file) = (state.checksum, step.map(|step| step.checksum));
+        if file == Some(recorded) {
+            continue;
+        }
+        // The whole folder is what it was when this was recorded.
+        if let Some(file) = file
+            && state.status() != Status::InDoubt
+            && state.migration_checksum == migration.checksum
+        {
+            return Some(PlanError::Forged {
+                step: StepId { version, name: name.clone() },
+                store,
+                field: "checksum",
+                recorded,
+                file,
+            });
+        }
+        return Some(match state.status() {
+            Status::InDoubt => {
+                let folder = migration.folder.clone();
+                let step = StepId { version, name: name.clone() };
+                PlanError::EditedInDoubt { folder, step, store, recorded, file }
+            }
+            _ => error(Some(name.clone()), recorded, file),
+        });
+    }
+    // While it is open, what follows the applied steps may be mended.
+    let recorded = recorded_checksum(histories, migration)?;
+    if !is_completed(histories, version) || recorded == migration.checksum {
+        return None;
+    }
+    // Each seal was written from the files. If they are still the same, it is the
+    // record that is not. If there is none but what somebody set by hand, the files
+    // were free to be mended.
+    let rows = StoreName::BOTH.into_iter().filter_map(|store| histories.of(store).row(version));
+    if !rows.clone().any(is_finished) {
+        return None;
+    }
+    let last = migration.steps.iter().rev().find_map(|step| {
+        let state = histories.of(step.store()).step(&step_id(version, step))?;
+        is_live(state).then_some(step)
+    });
+    match last {
+        Some(last)
+            if accepted(histories, version).is_none()
+                && rows.clone().count() > 0
+                && rows.clone().all(|row| row.checksum == migration.checksum) =>
+        {
+            Some(PlanError::Forged {
+                step: step_id(version, last),
+                store: last.store(),
+                field: "migration_checksum",
+                recorded,
+                file: migration.checksum,
+            })
+        }
+        _ => Some(error(None, recorded, Some(migration.checksum))),
+    }
+}
+
+/// The checksum of the folder that was accepted as what had been applied, in this
+/// life: with what was reverted goes what was said about it.
+pub(super) fn accepted(histories: &Histories, version: Version) -> Option<Checksum> {
+    let live = forward(histories, version).filter(|(.., state)| is_live(state));
+    let rank = live.map(|(.., state)| state.rank).max()?;
+    let id = StepId { version, name: StepName::Accepted };
+    StoreName::BOTH
+        .into_iter()
+        .filter_map(|store| histories.of(store).step(&id))
+        .filter(|state| is_live(state) && state.rank >= rank)
+        .max_by_key(|state| state.attempt)
+        .map(|state| state.migration_checksum)
+}
+
+/// How often an edit of the migration was accepted.
+pub(super) fn accepted_attempt(histories: &Histories, version: Version) -> u32 {
+    let id = StepId { version, name: StepName::Accepted };
+    let states = StoreName::BOTH.into_iter().filter_map(|store| histories.of(store).step(&id));
+    states.map(|state| state.attempt).max().unwrap_or(0)
+}
+
+/// The checksum of the folder with which the migration was finished: that of
+/// its last step, because the steps before it may be older than a mended file.
+pub(super) fn recorded_checksum(histories: &Histories, migration: &Migration) -> Option<Checksum> {
+    if let Some(checksum) = accepted(histories, migration.version) {
+        return Some(checksum);
+    }
+    let version = migration.version;
+    migration.steps.iter().rev().find_map(|step| {
+        let id = StepId { version, name: step.name.clone() };
+        histories
+            .of(step.store())
+            .step(&id)
+            .filter(|state| is_live(state))
+            .map(|state| state.migration_checksum)
+    })
+}
+
+/// Whether everything the migration asks for has been applied, or recorded as
+/// if it had.
+pub(super) fn is_done(histories: &Histories, migration: &Migration) -> bool {
+    if accepted(histories, migration.version) == Some(migration.checksum)
+        && is_completed(histories, migration.version)
+    {
+        return true;
+    }
+    let baseline = StepId { version: migration.version, name: StepName::Baseline };
+    StoreName::BOTH
+        .into_iter()
+        .any(|store| histories.of(store).step(&baseline).is_some_and(is_live))
+}
+
+/// `missing` and `out of order`.
+pub(super) fn check_order(
+    known: &Known<'_>,
+    lives: &[Life],
+    out_of_order: OutOfOrder,
+) -> Result<(), PlanError> {
+    let Known { set, .. } = *known;
+    if out_of_order == OutOfOrder::Allow {
+        return Ok(());
+    }
+    let missing: Vec<Version> = lives
+        .iter()
+        .map(|life| life.version)
+        .filter(|version| set.get(*version).is_none() && !is_ahead(set, *version))
+        .collect();
+    if !missing.is_empty() {
+        return Err(PlanError::Missing(missing));
+    }
+    // What is on its way back is as good as gone: it is reverted before anything
+    // is applied.
+    let there = lives.iter().filter(|life| !life.reverting);
+    let Some(newest) = there.map(|life| life.version).max() else { return Ok(()) };
+    let live: BTreeSet<Version> = lives.iter().map(|life| life.version).collect();
+    let late: Vec<Version> = set
+        .iter()
+        .map(|migration| migration.version)
+        .filter(|version| *version < newest && !live.contains(version))
+        .filter(|version| !is_sealed(known.histories, *version))
+        .collect();
+    match late.is_empty() {
+        true => Ok(()),
+        false => Err(PlanError::OutOfOrder { versions: late, newest }),
+    }
+}
+
+pub(super) fn is_ahead(set: &MigrationSet, version: Version) -> bool {
+    set.get(version).is_none() && set.newest().is_none_or(|newest| version > newest)
+}
