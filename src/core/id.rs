@@ -258,16 +258,10 @@ pub struct StepId {
     pub name: StepName,
 }
 
-impl StepId {
-    /// As it is written on the command line: `007/up/postgres/1`.
-    pub fn path(&self) -> String {
-        format!("{}/{}", self.version, self.name)
-    }
-}
-
+/// As it is written on the command line: `007/up/postgres/1`.
 impl fmt::Display for StepId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {}", self.version, self.name)
+        write!(f, "{}/{}", self.version, self.name)
     }
 }
 
@@ -297,6 +291,16 @@ mod tests {
         {
             assert!(text.parse::<StepName>().is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn a_step_is_called_in_messages_as_on_the_command_line() {
+        let name = StepName::Named {
+            phase: Phase::Execute,
+            direction: Direction::Up,
+            slug: "roles".to_owned(),
+        };
+        assert_eq!(StepId { version: Version(7), name }.to_string(), "007/execute/roles");
     }
 
     #[test]

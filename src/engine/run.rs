@@ -454,7 +454,7 @@ fn describe_execution(error: &ExecuteError) -> String {
         execute::Cause::Stopped(reason) => reason.to_string(),
     };
     match &error.at {
-        Some(at) => format!("{} {}: {cause}", at.version, at.step.name),
+        Some(at) => format!("{}/{}: {cause}", at.version, at.step.name),
         None => cause,
     }
 }

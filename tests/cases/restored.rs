@@ -27,7 +27,7 @@ fn a_store_that_is_some_migrations_behind() {
 
         one.restore(&project);
         let lacks =
-            format!("{title} lacks step 002 up/{store}/1, although its migration is sealed");
+            format!("{title} lacks step 002/up/{store}/1, although its migration is sealed");
         let next = refused(&project, "GAP", &[&lacks, "a restored backup does"]);
         mended_by(&project, &next, &format!("repair --replay {store}"), &expected);
 
@@ -76,7 +76,7 @@ fn a_store_is_restored_in_the_middle_of_a_migration() {
         before.restore(&project);
         if store == "postgres" {
             let lacks =
-                "Postgres lacks step 002 up/postgres/1, although the later step 002 up/mongo/";
+                "Postgres lacks step 002/up/postgres/1, although the later step 002/up/mongo/";
             let next = refused(&project, "GAP", &[lacks]);
             let next = mended_only(&project, &next, "repair --replay postgres");
             assert!(next.stderr.contains("up/postgres/1"), "{next}");
@@ -111,7 +111,7 @@ fn a_store_is_restored_to_before_a_down() {
         let before = backup(&project, store);
         project.ok(&["down", "--yes"]);
         before.restore(&project);
-        let lacks = format!("{title} lacks step 002 down/{store}/1, although");
+        let lacks = format!("{title} lacks step 002/down/{store}/1, although");
         let next = refused(&project, "GAP", &[&lacks, "was reverted", "a restored backup does"]);
         mended_only(&project, &next, &format!("repair --replay {store}"));
         assert_eq!(end(&project), reverted, "{store}");
@@ -129,7 +129,7 @@ fn a_store_is_restored_to_after_a_down() {
         let between = backup(&project, store);
         project.ok(&["up"]);
         between.restore(&project);
-        let lacks = format!("{title} lacks step 002 up/{store}/1, although");
+        let lacks = format!("{title} lacks step 002/up/{store}/1, although");
         let next = refused(&project, "GAP", &[&lacks, "a restored backup does"]);
         mended_by(&project, &next, &format!("repair --replay {store}"), &expected);
     }
@@ -155,7 +155,7 @@ fn a_store_is_restored_to_before_a_migration_whose_edit_was_accepted() {
         project.ok(&["repair", "--accept-checksum", "2", "--yes"]);
         let expected = end(&project);
         before.restore(&project);
-        let lacks = format!("{title} lacks step 002 up/{store}/1, although");
+        let lacks = format!("{title} lacks step 002/up/{store}/1, although");
         let next = refused(&project, "GAP", &[&lacks]);
         mended_by(&project, &next, &format!("repair --replay {store}"), &expected);
     }

@@ -84,57 +84,57 @@ fn records_of_steps_are_deleted() {
     for (steps, lacks, command) in [
         (
             &["1/up/postgres/1"][..],
-            "Postgres lacks step 001 up/postgres/1",
+            "Postgres lacks step 001/up/postgres/1",
             "--mark-applied 001/up/postgres/1 --store postgres",
         ),
         (
             &["2/up/postgres/2"],
-            "Postgres lacks step 002 up/postgres/2",
+            "Postgres lacks step 002/up/postgres/2",
             "--mark-applied 002/up/postgres/2 --store postgres",
         ),
         (
             &["3/up/postgres/1"],
-            "Postgres lacks step 003 up/postgres/1",
+            "Postgres lacks step 003/up/postgres/1",
             "--mark-applied 003/up/postgres/1 --store postgres",
         ),
         (
             &["1/up/mongo/1"],
-            "MongoDB lacks step 001 up/mongo/1",
+            "MongoDB lacks step 001/up/mongo/1",
             "--mark-applied 001/up/mongo/1 --store mongo",
         ),
         (
             &["2/up/mongo/2"],
-            "MongoDB lacks step 002 up/mongo/2",
+            "MongoDB lacks step 002/up/mongo/2",
             "--mark-applied 002/up/mongo/2 --store mongo",
         ),
         (
             &["2/up/mongo/3"],
-            "MongoDB lacks step 002 up/mongo/3",
+            "MongoDB lacks step 002/up/mongo/3",
             "--mark-applied 002/up/mongo/3 --store mongo",
         ),
         (
             &["2/up/postgres/1", "2/up/postgres/2", "2/up/postgres/3"],
-            "Postgres lacks step 002 up/postgres/1",
+            "Postgres lacks step 002/up/postgres/1",
             "--mark-applied all --store postgres",
         ),
         (
             &["1/up/mongo/2", "2/up/mongo/3"],
-            "MongoDB lacks step 001 up/mongo/2",
+            "MongoDB lacks step 001/up/mongo/2",
             "--mark-applied all --store mongo",
         ),
         (
             &["1/up/postgres/1", "1/up/mongo/1"],
-            "Postgres lacks step 001 up/postgres/1",
+            "Postgres lacks step 001/up/postgres/1",
             "--mark-applied all",
         ),
         (
             &["2/up/postgres/2", "2/up/mongo/2"],
-            "Postgres lacks step 002 up/postgres/2",
+            "Postgres lacks step 002/up/postgres/2",
             "--mark-applied all",
         ),
         (
             &["2/up/postgres/3", "2/up/mongo/3"],
-            "Postgres lacks step 002 up/postgres/3",
+            "Postgres lacks step 002/up/postgres/3",
             "--mark-applied all",
         ),
         (
@@ -146,7 +146,7 @@ fn records_of_steps_are_deleted() {
                 "2/up/mongo/2",
                 "2/up/mongo/3",
             ],
-            "Postgres lacks step 002 up/postgres/1",
+            "Postgres lacks step 002/up/postgres/1",
             "--mark-applied all",
         ),
     ] {
@@ -163,7 +163,7 @@ fn a_migration_is_undone_by_hand_with_its_records() {
     let project = applied("undone", &[]);
     delete_records(&project, &["2/up/postgres/1", "2/up/postgres/2", "2/up/postgres/3"]);
     project.database.sql("DROP TABLE orders");
-    let next = refused(&project, "GAP", &["Postgres lacks step 002 up/postgres/1", HAND]);
+    let next = refused(&project, "GAP", &["Postgres lacks step 002/up/postgres/1", HAND]);
     mended_by(&project, &next, "repair --replay postgres", &undisturbed());
 }
 
@@ -176,7 +176,7 @@ fn a_migration_is_deleted_from_one_store_and_its_effect_is_there() {
         let steps: Vec<String> = (1..=3).map(|at| format!("2/up/{store}/{at}")).collect();
         delete_records(&project, &steps.iter().map(String::as_str).collect::<Vec<_>>());
         delete_rows(&project, &[store], 2);
-        let lacks = format!("{title} lacks step 002 up/{store}/1");
+        let lacks = format!("{title} lacks step 002/up/{store}/1");
         let next = refused(&project, "GAP", &[&lacks, "only its records are gone"]);
         let command = format!("repair --mark-applied all --store {store}");
         mended_by(&project, &next, &command, &undisturbed());
@@ -212,7 +212,7 @@ fn a_checksum_is_changed() {
             ),
         }
         let says = format!(
-            "the record of step 00{version} {step} in {store} was changed by hand: its {field}"
+            "the record of step 00{version}/{step} in {store} was changed by hand: its {field}"
         );
         let next = refused(&project, "RECORD_CHANGED", &[&says]);
         let command = format!("repair --accept-checksum 00{version}");
@@ -303,7 +303,7 @@ fn a_status_is_set_to_completed() {
             let completed = doc! { "status": "completed" };
             set(&project, "migration_history", doc! { "_id": 2_i64 }, completed);
         }
-        let lacks = "MongoDB lacks step 002 up/mongo/3, although its migration is sealed as done";
+        let lacks = "MongoDB lacks step 002/up/mongo/3, although its migration is sealed as done";
         let next = refused(&project, "GAP", &[lacks]);
         if done {
             set(&project, "orders", doc! {}, doc! { "n": 6 });
@@ -426,7 +426,7 @@ fn a_row_of_a_pending_migration_is_inserted() {
              FROM migration_history WHERE version = 1",
         );
         let lacks =
-            "Postgres lacks step 003 up/postgres/1, although its row in migration_history says";
+            "Postgres lacks step 003/up/postgres/1, although its row in migration_history says";
         let next = refused(&project, "GAP", &[lacks, HAND]);
         if done {
             project.database.sql("UPDATE users SET n = n + 100");
@@ -548,7 +548,7 @@ fn a_record_is_set_back_to_started() {
         if !is_there {
             project.database.sql("UPDATE users SET n = n - 100");
         }
-        let next = refused(&project, "TORN", &["step 003 up/postgres/1 is recorded as started"]);
+        let next = refused(&project, "TORN", &["step 003/up/postgres/1 is recorded as started"]);
         let command = match is_there {
             true => "repair --mark-applied 003/up/postgres/1",
             false => "repair --mark-reverted 003/up/postgres/1",

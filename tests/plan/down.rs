@@ -532,7 +532,7 @@ fn a_torn_step_is_refused_on_the_way_down_too() {
         "001 up/postgres/1 applied\n001 up/postgres/2 applied\n001 up/postgres/3 started",
         "down",
         &expect![[r#"
-            error: step 001 up/postgres/3 is recorded as started, although it can only be recorded together with its effect
+            error: step 001/up/postgres/3 is recorded as started, although it can only be recorded together with its effect
             hint: somebody changed the history by hand; if its effect is there, `migrate repair --mark-applied 001/up/postgres/3`; if it is not, `migrate repair --mark-reverted 001/up/postgres/3`, and `migrate up` runs it"#]],
     );
 }

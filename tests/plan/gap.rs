@@ -10,7 +10,7 @@ fn postgres_was_restored_to_before_a_migration_that_both_have() {
         "001 done\n002 up/mongo/1 applied\nrow 002 completed mongo",
         "up",
         &expect![[r#"
-            error: Postgres lacks step 002 up/postgres/1, although its migration is sealed as done: no run of migrate leaves that behind, a restored backup does
+            error: Postgres lacks step 002/up/postgres/1, although its migration is sealed as done: no run of migrate leaves that behind, a restored backup does
             hint: if Postgres was restored from an older backup, `migrate repair --replay postgres` runs there what it lacks; if all of it is there and only its records are gone, `migrate repair --mark-applied 002/up/postgres/1 --store postgres`"#]],
     );
 }
@@ -22,7 +22,7 @@ fn mongo_was_restored_to_before_a_migration_that_both_have() {
         "001 done\n002 up/postgres/1 applied\nrow 002 completed postgres",
         "up",
         &expect![[r#"
-            error: MongoDB lacks step 002 up/mongo/1, although its migration is sealed as done: no run of migrate leaves that behind, a restored backup does
+            error: MongoDB lacks step 002/up/mongo/1, although its migration is sealed as done: no run of migrate leaves that behind, a restored backup does
             hint: if MongoDB was restored from an older backup, `migrate repair --replay mongo` runs there what it lacks; if all of it is there and only its records are gone, `migrate repair --mark-applied 002/up/mongo/1 --store mongo`"#]],
     );
 }
@@ -45,7 +45,7 @@ fn postgres_was_restored_while_the_migration_was_open() {
         "001 up/mongo/1 applied\nrow 001 running mongo",
         "up",
         &expect![[r#"
-            error: Postgres lacks step 001 up/postgres/1, although the later step 001 up/mongo/1 is recorded in MongoDB: no run of migrate leaves that behind, a restored backup does
+            error: Postgres lacks step 001/up/postgres/1, although the later step 001/up/mongo/1 is recorded in MongoDB: no run of migrate leaves that behind, a restored backup does
             hint: if Postgres was restored from an older backup, `migrate repair --replay postgres` runs there what it lacks; if all of it is there and only its records are gone, `migrate repair --mark-applied 001/up/postgres/1 --store postgres`"#]],
     );
 }
@@ -57,7 +57,7 @@ fn a_later_step_in_doubt_shows_a_gap_as_well() {
         "001 up/mongo/1 started",
         "up",
         &expect![[r#"
-            error: Postgres lacks step 001 up/postgres/1, although the later step 001 up/mongo/1 is recorded in MongoDB: no run of migrate leaves that behind, a restored backup does
+            error: Postgres lacks step 001/up/postgres/1, although the later step 001/up/mongo/1 is recorded in MongoDB: no run of migrate leaves that behind, a restored backup does
             hint: if Postgres was restored from an older backup, `migrate repair --replay postgres` runs there what it lacks; if all of it is there and only its records are gone, `migrate repair --mark-applied 001/up/postgres/1 --store postgres`"#]],
     );
 }
@@ -69,7 +69,7 @@ fn a_step_in_doubt_is_a_gap_when_a_later_one_is_applied() {
         "001 up/postgres/1 started\n001 up/mongo/1 applied",
         "up",
         &expect![[r#"
-            error: Postgres lacks step 001 up/postgres/1, although the later step 001 up/mongo/1 is recorded in MongoDB: no run of migrate leaves that behind, a restored backup does
+            error: Postgres lacks step 001/up/postgres/1, although the later step 001/up/mongo/1 is recorded in MongoDB: no run of migrate leaves that behind, a restored backup does
             hint: if Postgres was restored from an older backup, `migrate repair --replay postgres` runs there what it lacks; if all of it is there and only its records are gone, `migrate repair --mark-applied 001/up/postgres/1 --store postgres`"#]],
     );
 }
@@ -81,7 +81,7 @@ fn two_steps_in_doubt_are_a_gap() {
         "001 up/postgres/1 started\n001 up/mongo/1 started",
         "up",
         &expect![[r#"
-            error: Postgres lacks step 001 up/postgres/1, although the later step 001 up/mongo/1 is recorded in MongoDB: no run of migrate leaves that behind, a restored backup does
+            error: Postgres lacks step 001/up/postgres/1, although the later step 001/up/mongo/1 is recorded in MongoDB: no run of migrate leaves that behind, a restored backup does
             hint: if Postgres was restored from an older backup, `migrate repair --replay postgres` runs there what it lacks; if all of it is there and only its records are gone, `migrate repair --mark-applied 001/up/postgres/1 --store postgres`"#]],
     );
 }
@@ -93,7 +93,7 @@ fn a_step_in_doubt_of_a_sealed_migration_is_a_gap() {
         "001 up/postgres/1 applied\nrow 001 completed postgres\n001 up/mongo/1 started\nrow 001 running mongo",
         "up",
         &expect![[r#"
-            error: MongoDB lacks step 001 up/mongo/1, although its migration is sealed as done: no run of migrate leaves that behind, a restored backup does
+            error: MongoDB lacks step 001/up/mongo/1, although its migration is sealed as done: no run of migrate leaves that behind, a restored backup does
             hint: if MongoDB was restored from an older backup, `migrate repair --replay mongo` runs there what it lacks; if all of it is there and only its records are gone, `migrate repair --mark-applied 001/up/mongo/1 --store mongo`"#]],
     );
 }
@@ -105,7 +105,7 @@ fn the_first_missing_step_of_several_migrations_is_named() {
         "001 done\n002 up/postgres/1 applied\n003 up/postgres/1 applied\nrow 002 completed postgres\nrow 003 completed postgres",
         "up",
         &expect![[r#"
-            error: MongoDB lacks step 002 up/mongo/1, although its migration is sealed as done: no run of migrate leaves that behind, a restored backup does
+            error: MongoDB lacks step 002/up/mongo/1, although its migration is sealed as done: no run of migrate leaves that behind, a restored backup does
             hint: if MongoDB was restored from an older backup, `migrate repair --replay mongo` runs there what it lacks; if all of it is there and only its records are gone, `migrate repair --mark-applied all --store mongo`"#]],
     );
     check(
@@ -113,7 +113,7 @@ fn the_first_missing_step_of_several_migrations_is_named() {
         "001 done\n002 up/mongo/1 applied\n003 up/mongo/1 applied\nrow 002 completed mongo\nrow 003 completed mongo",
         "up",
         &expect![[r#"
-            error: Postgres lacks step 002 up/postgres/1, although its migration is sealed as done: no run of migrate leaves that behind, a restored backup does
+            error: Postgres lacks step 002/up/postgres/1, although its migration is sealed as done: no run of migrate leaves that behind, a restored backup does
             hint: if Postgres was restored from an older backup, `migrate repair --replay postgres` runs there what it lacks; if all of it is there and only its records are gone, `migrate repair --mark-applied all --store postgres`"#]],
     );
 }
@@ -125,7 +125,7 @@ fn an_open_migration_below_an_applied_one_is_a_gap() {
         "001 up/postgres/1 applied\nrow 001 running postgres\n002 up/postgres/1 applied",
         "up",
         &expect![[r#"
-            error: MongoDB lacks step 001 up/mongo/1, although the later step 002 up/postgres/1 is recorded in Postgres: no run of migrate leaves that behind, a restored backup does
+            error: MongoDB lacks step 001/up/mongo/1, although the later step 002/up/postgres/1 is recorded in Postgres: no run of migrate leaves that behind, a restored backup does
             hint: if MongoDB was restored from an older backup, `migrate repair --replay mongo` runs there what it lacks; if all of it is there and only its records are gone, `migrate repair --mark-applied 001/up/mongo/1 --store mongo`"#]],
     );
 }
@@ -137,7 +137,7 @@ fn an_open_migration_below_a_newer_release_is_a_gap() {
         "001 up/postgres/1 applied\nrow 001 running postgres\n002 up/postgres/1 applied",
         "up",
         &expect![[r#"
-            error: MongoDB lacks step 001 up/mongo/1, although the later step 002 up/postgres/1 is recorded in Postgres: no run of migrate leaves that behind, a restored backup does
+            error: MongoDB lacks step 001/up/mongo/1, although the later step 002/up/postgres/1 is recorded in Postgres: no run of migrate leaves that behind, a restored backup does
             hint: if MongoDB was restored from an older backup, `migrate repair --replay mongo` runs there what it lacks; if all of it is there and only its records are gone, `migrate repair --mark-applied 001/up/mongo/1 --store mongo`"#]],
     );
 }
@@ -149,7 +149,7 @@ fn a_whole_migration_is_gone_that_the_other_store_has_sealed() {
         "001 done\nrow 002 completed mongo",
         "up",
         &expect![[r#"
-            error: Postgres lacks step 002 up/postgres/1, although its row in migration_history says `completed`: no run of migrate leaves that behind, a restored backup does
+            error: Postgres lacks step 002/up/postgres/1, although its row in migration_history says `completed`: no run of migrate leaves that behind, a restored backup does
             hint: if Postgres was restored from an older backup, `migrate repair --replay postgres` runs there what it lacks; if all of it is there and only its records are gone, `migrate repair --mark-applied 002/up/postgres/1 --store postgres`"#]],
     );
     check(
@@ -157,7 +157,7 @@ fn a_whole_migration_is_gone_that_the_other_store_has_sealed() {
         "001 done\nrow 002 completed postgres",
         "up",
         &expect![[r#"
-            error: MongoDB lacks step 002 up/mongo/1, although its row in migration_history says `completed`: no run of migrate leaves that behind, a restored backup does
+            error: MongoDB lacks step 002/up/mongo/1, although its row in migration_history says `completed`: no run of migrate leaves that behind, a restored backup does
             hint: if MongoDB was restored from an older backup, `migrate repair --replay mongo` runs there what it lacks; if all of it is there and only its records are gone, `migrate repair --mark-applied 002/up/mongo/1 --store mongo`"#]],
     );
     check(
@@ -165,7 +165,7 @@ fn a_whole_migration_is_gone_that_the_other_store_has_sealed() {
         "row 001 completed mongo",
         "up",
         &expect![[r#"
-            error: Postgres lacks step 001 up/postgres/1, although its row in migration_history says `completed`: no run of migrate leaves that behind, a restored backup does
+            error: Postgres lacks step 001/up/postgres/1, although its row in migration_history says `completed`: no run of migrate leaves that behind, a restored backup does
             hint: if Postgres was restored from an older backup, `migrate repair --replay postgres` runs there what it lacks; if all of it is there and only its records are gone, `migrate repair --mark-applied 001/up/postgres/1 --store postgres`"#]],
     );
 }
@@ -177,7 +177,7 @@ fn a_whole_migration_is_gone_below_newer_ones() {
         "row 001 completed mongo\n002 up/mongo/1 applied\nrow 002 completed mongo",
         "up",
         &expect![[r#"
-            error: Postgres lacks step 001 up/postgres/1, although its row in migration_history says `completed`: no run of migrate leaves that behind, a restored backup does
+            error: Postgres lacks step 001/up/postgres/1, although its row in migration_history says `completed`: no run of migrate leaves that behind, a restored backup does
             hint: if Postgres was restored from an older backup, `migrate repair --replay postgres` runs there what it lacks; if all of it is there and only its records are gone, `migrate repair --mark-applied 001/up/postgres/1 --store postgres`"#]],
     );
 }
@@ -189,7 +189,7 @@ fn a_migration_that_is_gone_is_not_allowed_as_out_of_order() {
         "row 001 completed mongo\n002 up/mongo/1 applied\nrow 002 completed mongo",
         "up --allow-out-of-order",
         &expect![[r#"
-            error: Postgres lacks step 001 up/postgres/1, although its row in migration_history says `completed`: no run of migrate leaves that behind, a restored backup does
+            error: Postgres lacks step 001/up/postgres/1, although its row in migration_history says `completed`: no run of migrate leaves that behind, a restored backup does
             hint: if Postgres was restored from an older backup, `migrate repair --replay postgres` runs there what it lacks; if all of it is there and only its records are gone, `migrate repair --mark-applied 001/up/postgres/1 --store postgres`"#]],
     );
 }
@@ -212,7 +212,7 @@ fn a_gap_inside_one_store_is_a_gap() {
         "001 up/postgres/1 applied\n001 up/postgres/3 applied",
         "up",
         &expect![[r#"
-            error: Postgres lacks step 001 up/postgres/2, although the later step 001 up/postgres/3 is recorded in Postgres: neither a run of migrate nor a backup leaves that behind, somebody changed the history by hand
+            error: Postgres lacks step 001/up/postgres/2, although the later step 001/up/postgres/3 is recorded in Postgres: neither a run of migrate nor a backup leaves that behind, somebody changed the history by hand
             hint: if its effect is there, `migrate repair --mark-applied 001/up/postgres/2 --store postgres` records it; if it is not, `migrate repair --replay postgres` runs there what is lacking"#]],
     );
 }
@@ -224,7 +224,7 @@ fn a_gap_is_a_gap_whatever_the_limit() {
         "001 done\n002 up/mongo/1 applied",
         "up --to 1",
         &expect![[r#"
-            error: Postgres lacks step 002 up/postgres/1, although the later step 002 up/mongo/1 is recorded in MongoDB: no run of migrate leaves that behind, a restored backup does
+            error: Postgres lacks step 002/up/postgres/1, although the later step 002/up/mongo/1 is recorded in MongoDB: no run of migrate leaves that behind, a restored backup does
             hint: if Postgres was restored from an older backup, `migrate repair --replay postgres` runs there what it lacks; if all of it is there and only its records are gone, `migrate repair --mark-applied 002/up/postgres/1 --store postgres`"#]],
     );
     check(
@@ -232,7 +232,7 @@ fn a_gap_is_a_gap_whatever_the_limit() {
         "001 done\n002 up/mongo/1 applied",
         "up --allow-out-of-order",
         &expect![[r#"
-            error: Postgres lacks step 002 up/postgres/1, although the later step 002 up/mongo/1 is recorded in MongoDB: no run of migrate leaves that behind, a restored backup does
+            error: Postgres lacks step 002/up/postgres/1, although the later step 002/up/mongo/1 is recorded in MongoDB: no run of migrate leaves that behind, a restored backup does
             hint: if Postgres was restored from an older backup, `migrate repair --replay postgres` runs there what it lacks; if all of it is there and only its records are gone, `migrate repair --mark-applied 002/up/postgres/1 --store postgres`"#]],
     );
 }
@@ -244,7 +244,7 @@ fn with_mongo_first_the_gap_is_the_other_way_round() {
         "001 up/postgres/1 applied",
         "up",
         &expect![[r#"
-            error: MongoDB lacks step 001 up/mongo/1, although the later step 001 up/postgres/1 is recorded in Postgres: no run of migrate leaves that behind, a restored backup does
+            error: MongoDB lacks step 001/up/mongo/1, although the later step 001/up/postgres/1 is recorded in Postgres: no run of migrate leaves that behind, a restored backup does
             hint: if MongoDB was restored from an older backup, `migrate repair --replay mongo` runs there what it lacks; if all of it is there and only its records are gone, `migrate repair --mark-applied 001/up/mongo/1 --store mongo`"#]],
     );
     check(
@@ -262,7 +262,7 @@ fn a_reverted_migration_whose_second_life_is_gone_is_a_gap() {
         "001 up/postgres/1 applied reverting reverted\nrow 001 completed mongo rank=2",
         "up",
         &expect![[r#"
-            error: Postgres lacks step 001 up/postgres/1, although its row in migration_history says `completed`: no run of migrate leaves that behind, a restored backup does
+            error: Postgres lacks step 001/up/postgres/1, although its row in migration_history says `completed`: no run of migrate leaves that behind, a restored backup does
             hint: if Postgres was restored from an older backup, `migrate repair --replay postgres` runs there what it lacks; if all of it is there and only its records are gone, `migrate repair --mark-applied 001/up/postgres/1 --store postgres`"#]],
     );
 }
@@ -290,7 +290,7 @@ fn down_does_not_reach_through_a_migration_that_is_gone() {
         "001 done\nrow 002 completed mongo",
         "down",
         &expect![[r#"
-            error: Postgres lacks step 002 up/postgres/1, although its row in migration_history says `completed`: no run of migrate leaves that behind, a restored backup does
+            error: Postgres lacks step 002/up/postgres/1, although its row in migration_history says `completed`: no run of migrate leaves that behind, a restored backup does
             hint: if Postgres was restored from an older backup, `migrate repair --replay postgres` runs there what it lacks; if all of it is there and only its records are gone, `migrate repair --mark-applied 002/up/postgres/1 --store postgres`"#]],
     );
 }

@@ -289,7 +289,7 @@ fn an_atomic_step_that_was_only_started_was_torn_by_hand() {
         "001 up/postgres/1 started",
         "up",
         &expect![[r#"
-            error: step 001 up/postgres/1 is recorded as started, although it can only be recorded together with its effect
+            error: step 001/up/postgres/1 is recorded as started, although it can only be recorded together with its effect
             hint: somebody changed the history by hand; if its effect is there, `migrate repair --mark-applied 001/up/postgres/1`; if it is not, `migrate repair --mark-reverted 001/up/postgres/1`, and `migrate up` runs it"#]],
     );
     check(
@@ -297,7 +297,7 @@ fn an_atomic_step_that_was_only_started_was_torn_by_hand() {
         "001 done\n002 up/postgres/1 applied\n002 up/postgres/2 started applied\n002 up/postgres/3 started",
         "up",
         &expect![[r#"
-            error: step 002 up/postgres/3 is recorded as started, although it can only be recorded together with its effect
+            error: step 002/up/postgres/3 is recorded as started, although it can only be recorded together with its effect
             hint: somebody changed the history by hand; if its effect is there, `migrate repair --mark-applied 002/up/postgres/3`; if it is not, `migrate repair --mark-reverted 002/up/postgres/3`, and `migrate up` runs it"#]],
     );
 }

@@ -339,7 +339,7 @@ fn a_deferred_cleanup_is_not_a_gap() {
         "002 prepare/postgres/1 applied\n002 prepare/mongo/1 started applied\n002 cleanup/postgres/1 applied",
         "up",
         &expect![[r#"
-            error: Postgres lacks step 002 execute/p1, although the later step 002 cleanup/postgres/1 is recorded in Postgres: neither a run of migrate nor a backup leaves that behind, somebody changed the history by hand
+            error: Postgres lacks step 002/execute/p1, although the later step 002/cleanup/postgres/1 is recorded in Postgres: neither a run of migrate nor a backup leaves that behind, somebody changed the history by hand
             hint: if its effect is there, `migrate repair --mark-applied all --store postgres` records it; if it is not, `migrate repair --replay postgres` runs there what is lacking"#]],
     );
     // And so is a part of a migration that is done.
@@ -348,7 +348,7 @@ fn a_deferred_cleanup_is_not_a_gap() {
         &format!("{UP_TO_CLEANUP}row 002 completed both"),
         "up",
         &expect![[r#"
-            error: Postgres lacks step 002 cleanup/postgres/1, although its migration is sealed as done: neither a run of migrate nor a backup leaves that behind, somebody changed the history by hand
+            error: Postgres lacks step 002/cleanup/postgres/1, although its migration is sealed as done: neither a run of migrate nor a backup leaves that behind, somebody changed the history by hand
             hint: if its effect is there, `migrate repair --mark-applied all` records it; if it is not, `migrate repair --replay postgres` runs there what is lacking"#]],
     );
 }

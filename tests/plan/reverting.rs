@@ -337,10 +337,10 @@ fn mongo_was_restored_while_postgres_was_reverted() {
         FILES,
         "001 up/postgres/1 applied reverting reverted\n001 down/postgres/1 applied\n001 up/mongo/1 applied\nrow 001 completed mongo",
         &expect![[r#"
-            error: MongoDB lacks step 001 down/mongo/1, although up/postgres/1 of the same migration was reverted: no run of migrate leaves that behind, a restored backup does
+            error: MongoDB lacks step 001/down/mongo/1, although up/postgres/1 of the same migration was reverted: no run of migrate leaves that behind, a restored backup does
             hint: if MongoDB was restored from an older backup, `migrate repair --replay mongo` reverts there what the other store has reverted"#]],
         &expect![[r#"
-            error: MongoDB lacks step 001 down/mongo/1, although up/postgres/1 of the same migration was reverted: no run of migrate leaves that behind, a restored backup does
+            error: MongoDB lacks step 001/down/mongo/1, although up/postgres/1 of the same migration was reverted: no run of migrate leaves that behind, a restored backup does
             hint: if MongoDB was restored from an older backup, `migrate repair --replay mongo` reverts there what the other store has reverted"#]],
     );
 }
@@ -351,10 +351,10 @@ fn postgres_was_restored_while_mongo_was_reverted() {
         FILES,
         "001 up/postgres/1 applied\nrow 001 completed postgres\n001 up/mongo/1 applied reverting reverted\n001 down/mongo/1 started applied",
         &expect![[r#"
-            error: Postgres lacks step 001 down/postgres/1, although up/mongo/1 of the same migration was reverted: no run of migrate leaves that behind, a restored backup does
+            error: Postgres lacks step 001/down/postgres/1, although up/mongo/1 of the same migration was reverted: no run of migrate leaves that behind, a restored backup does
             hint: if Postgres was restored from an older backup, `migrate repair --replay postgres` reverts there what the other store has reverted"#]],
         &expect![[r#"
-            error: Postgres lacks step 001 down/postgres/1, although up/mongo/1 of the same migration was reverted: no run of migrate leaves that behind, a restored backup does
+            error: Postgres lacks step 001/down/postgres/1, although up/mongo/1 of the same migration was reverted: no run of migrate leaves that behind, a restored backup does
             hint: if Postgres was restored from an older backup, `migrate repair --replay postgres` reverts there what the other store has reverted"#]],
     );
 }
@@ -366,7 +366,7 @@ fn a_restored_store_is_found_although_the_files_are_gone() {
         "001 up/postgres/1 applied\nrow 001 completed postgres\n001 up/mongo/1 applied reverting reverted\nstored 001 p m",
         "down",
         &expect![[r#"
-            error: Postgres lacks step 001 down/postgres/1, although up/mongo/1 of the same migration was reverted: no run of migrate leaves that behind, a restored backup does
+            error: Postgres lacks step 001/down/postgres/1, although up/mongo/1 of the same migration was reverted: no run of migrate leaves that behind, a restored backup does
             hint: if Postgres was restored from an older backup, `migrate repair --replay postgres` reverts there what the other store has reverted"#]],
     );
 }
@@ -398,7 +398,7 @@ fn what_is_applied_above_a_migration_on_its_way_back_is_a_gap() {
         "001 up/postgres/1 applied reverting\n002 done",
         "up",
         &expect![[r#"
-            error: Postgres lacks step 001 up/postgres/1, although the later step 002 up/postgres/1 is recorded in Postgres: neither a run of migrate nor a backup leaves that behind, somebody changed the history by hand
+            error: Postgres lacks step 001/up/postgres/1, although the later step 002/up/postgres/1 is recorded in Postgres: neither a run of migrate nor a backup leaves that behind, somebody changed the history by hand
             hint: if its effect is there, `migrate repair --mark-applied 001/up/postgres/1 --store postgres` records it; if it is not, `migrate repair --replay postgres` runs there what is lacking"#]],
     );
 }
@@ -409,10 +409,10 @@ fn an_atomic_down_step_that_was_only_started_was_torn_by_hand() {
         "001 p",
         "001 up/postgres/1 applied reverting\n001 down/postgres/1 started\nrow 001 running both",
         &expect![[r#"
-            error: step 001 down/postgres/1 is recorded as started, although it can only be recorded together with its effect
+            error: step 001/down/postgres/1 is recorded as started, although it can only be recorded together with its effect
             hint: somebody changed the history by hand; if its effect is there, `migrate repair --mark-applied 001/down/postgres/1`; if it is not, `migrate repair --mark-reverted 001/down/postgres/1`, and `migrate up` runs it"#]],
         &expect![[r#"
-            error: step 001 down/postgres/1 is recorded as started, although it can only be recorded together with its effect
+            error: step 001/down/postgres/1 is recorded as started, although it can only be recorded together with its effect
             hint: somebody changed the history by hand; if its effect is there, `migrate repair --mark-applied 001/down/postgres/1`; if it is not, `migrate repair --mark-reverted 001/down/postgres/1`, and `migrate up` runs it"#]],
     );
 }

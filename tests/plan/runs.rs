@@ -356,7 +356,7 @@ fn planned(plan: &Plan) -> Vec<String> {
     let actions = works.flat_map(|work| work.actions.iter().map(move |it| (work.version, it)));
     actions
         .filter_map(|(version, action)| match action {
-            Action::Run(it) | Action::Settle(it) => Some(format!("{version} {}", it.step.name)),
+            Action::Run(it) | Action::Settle(it) => Some(format!("{version}/{}", it.step.name)),
             _ => None,
         })
         .collect()

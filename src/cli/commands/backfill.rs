@@ -276,7 +276,7 @@ fn lines(
 ) -> String {
     let mut lines = Vec::new();
     for Running { store, record, known } in running {
-        let what = look.bold(&format!("{} {}", record.step.version, record.step.name));
+        let what = look.bold(&record.step.to_string());
         let Some((title, shards)) = known else {
             lines.push(format!("{what}  {}  its file is not here", store.title()));
             continue;

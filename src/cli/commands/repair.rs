@@ -112,7 +112,7 @@ fn wanted(args: &args::Repair) -> Result<Option<Repair>, Failure> {
     }))
 }
 
-/// `007/up/postgres/1`, or as messages have it: `007 up/postgres/1`.
+/// `007/up/postgres/1`, as messages have it; a blank after the version will do.
 fn step(text: &str) -> Result<StepId, Failure> {
     let usage = || {
         Failure::new(Exit::Usage, "USAGE", format!("`{text}` is not a step")).next(

@@ -184,7 +184,7 @@ fn gap(known: &Known<'_>, open: StepId, store: StoreName, evidence: String) -> P
     let both = loss == Loss::Hand && StoreName::BOTH.into_iter().all(is_lost);
     let steps = lacking.iter().flat_map(|it| &it.steps).filter(|it| both || it.store() == store);
     let records = match (steps.count(), both) {
-        (0 | 1, _) => format!("{} --store {store}", open.path()),
+        (0 | 1, _) => format!("{open} --store {store}"),
         (_, false) => format!("all --store {store}"),
         (_, true) => "all".to_owned(),
     };

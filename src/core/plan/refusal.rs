@@ -196,8 +196,8 @@ impl PlanError {
                 "restore the file as it was, and put the change into a new migration; if the edit does not matter, `migrate repair --accept-checksum {version}`"
             ),
             PlanError::EditedInDoubt { step, store, .. } => format!(
-                "only its old text tells what is left of it: restore the text and run `migrate up` again, which settles the step, and edit it then; or look at {title}, and when nothing of the step is there, `migrate repair --mark-reverted {version}/{name} --store {store}`",
-                title = store.title(), version = step.version, name = step.name
+                "only its old text tells what is left of it: restore the text and run `migrate up` again, which settles the step, and edit it then; or look at {title}, and when nothing of the step is there, `migrate repair --mark-reverted {step} --store {store}`",
+                title = store.title()
             ),
             PlanError::Missing(versions) => format!(
                 "restore the folder from version control; if it is meant to be gone, `--allow-out-of-order`; if nothing of it was ever there, `migrate repair --mark-reverted {}`",
@@ -230,8 +230,7 @@ impl PlanError {
                 "if somebody wrote it by hand, `migrate repair --mark-reverted {version}` takes it out; if a store was restored from an older backup, run the release that has the file"
             ),
             PlanError::Torn(step) => format!(
-                "somebody changed the history by hand; if its effect is there, `migrate repair --mark-applied {step}`; if it is not, `migrate repair --mark-reverted {step}`, and `migrate up` runs it",
-                step = step.path()
+                "somebody changed the history by hand; if its effect is there, `migrate repair --mark-applied {step}`; if it is not, `migrate repair --mark-reverted {step}`, and `migrate up` runs it"
             ),
             PlanError::UnknownVersion(_) | PlanError::NotApplied(_) | PlanError::NotHeld { .. } | PlanError::UnknownRelease(_) => "`migrate status` lists what there is".to_owned(),
             PlanError::Irreversible { .. } => "nothing was changed; write a new migration that leads away from it".to_owned(),

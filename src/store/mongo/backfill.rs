@@ -269,7 +269,7 @@ fn kept(record: &Record, document: &Document, doing: &'static str) -> Result<Kep
     };
     read().ok_or_else(|| {
         let message = format!(
-            "migration_steps: the progress of {} {step} is not what this program writes",
+            "migration_steps: the progress of {}/{step} is not what this program writes",
             record.step.version
         );
         StoreError::new(StoreName::Mongo, doing, Fate::Corrupt, message)
