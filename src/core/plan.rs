@@ -53,6 +53,16 @@ pub enum Goal {
     Cleanup(Option<Version>),
 }
 
+impl Goal {
+    /// Which way it is.
+    pub fn direction(&self) -> Direction {
+        match self {
+            Goal::Up(_) | Goal::Cleanup(_) => Direction::Up,
+            Goal::Down(_) => Direction::Down,
+        }
+    }
+}
+
 /// How far up.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Up {

@@ -37,6 +37,9 @@ const FIRST_PAUSE: Duration = Duration::from_millis(100);
 pub struct Context<'a> {
     /// Who does it.
     pub run: &'a Run,
+    /// Which way it is meant to go. What was begun the other way comes first, and is
+    /// not what it was asked for: it does not count as finished.
+    pub direction: Direction,
     /// The version of this program, for the history.
     pub tool_version: &'a str,
     /// For the times in the history.
@@ -53,7 +56,7 @@ pub struct Context<'a> {
 /// recorded; the same command continues there.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct ExecuteError {
-    /// The migrations that it finished.
+    /// The migrations that it finished, of those that went the way of the run.
     pub finished: Vec<Version>,
     /// Where it stopped.
     pub at: Option<FailedAt>,
@@ -231,7 +234,9 @@ where
         }
         // What was told to go on only so far is not finished.
         if !quiet && work.actions.iter().any(ends) {
-            self.finished.push(work.version);
+            if work.direction == self.context.direction {
+                self.finished.push(work.version);
+            }
             let took = between(begun, self.context.clock.now());
             let folder = work.folder.clone();
             let (version, direction) = (work.version, work.direction);

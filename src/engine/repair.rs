@@ -1,7 +1,7 @@
 //! Repairs, carried out under the lock and kept in the audit log.
 
 use crate::core::history::{Entry, Event, Histories, Status};
-use crate::core::id::{StoreName, Version};
+use crate::core::id::{Direction, StoreName, Version};
 use crate::core::notice::Notices;
 use crate::core::plan::{self, Action, Goal, Known, Plan, Up};
 use crate::core::repair::{Remedy, Repair, RepairError, remedy};
@@ -164,6 +164,7 @@ where
 {
     let context = Context {
         run: &settings.run,
+        direction: plan.work.last().map_or(Direction::Up, |work| work.direction),
         tool_version: settings.tool_version,
         clock: settings.clock,
         notices,

@@ -288,8 +288,15 @@ where
                 });
             }
             first = false;
-            let context =
-                Context { run: &run, tool_version, clock, notices: &mut *notices, stop, means };
+            let context = Context {
+                run: &run,
+                direction: goal.direction(),
+                tool_version,
+                clock,
+                notices: &mut *notices,
+                stop,
+                means,
+            };
             let done = execute::execute(&plan, locked, context).await;
             if let Ok(now) = lock::read(locked.stores).await {
                 newest_after.set(newest(&now.histories));
@@ -311,6 +318,7 @@ where
                     failed.replace(Some(error.clone()));
                     let context = Context {
                         run: &run,
+                        direction: Direction::Down,
                         tool_version,
                         clock,
                         notices: &mut *notices,
@@ -397,7 +405,7 @@ where
     P: PostgresStore,
     M: MongoStore,
 {
-    let Context { run, tool_version, clock, notices, stop, means } = context;
+    let Context { run, direction, tool_version, clock, notices, stop, means } = context;
     let mut is_told = false;
     loop {
         locked.histories = lock::read(locked.stores).await?.histories;
@@ -410,7 +418,8 @@ where
             let text = format!("{} failed: rolling it back", folders.join(", "));
             notices.notice(Notice::Remark(text));
         }
-        let context = Context { run, tool_version, clock, notices: &mut *notices, stop, means };
+        let context =
+            Context { run, direction, tool_version, clock, notices: &mut *notices, stop, means };
         let done = execute::execute(&plan, locked, context).await;
         done.map_err(|error| RunError::Execute(Box::new(error)))?;
     }
