@@ -72,7 +72,7 @@ impl<H: Hands, O: Backfills> Worker<'_, '_, H, O> {
                 // Nobody has to wait until it is known that we are gone. If it fails,
                 // they wait.
                 Ok(Held::Yes) => {
-                    drop(self.session.store().yield_shard(self.board.job, &shard).await)
+                    drop(self.session.store().yield_shard(self.board.job, &shard).await);
                 }
                 Err(error) if error.fate == Fate::Refused => {
                     drop(self.session.store().yield_shard(self.board.job, &shard).await);

@@ -128,7 +128,7 @@ impl<P: PostgresStore, M: MongoStore> Executor<'_, '_, '_, P, M> {
 
 /// A copy reads one store and writes the other.
 fn needs_both(mut error: StoreError) -> StoreError {
-    error.said.message = "it is not configured, and a copy needs both stores".to_owned();
+    "it is not configured, and a copy needs both stores".clone_into(&mut error.said.message);
     error.said.hint = Some("configure both in migrate.toml, or give both URLs".to_owned());
     error
 }

@@ -396,12 +396,12 @@ impl Load<'_> {
         let mut out = Vec::new();
         for field in self.fields() {
             let value = document.get(field).ok().flatten().unwrap_or(bson::RawBsonRef::Null);
-            canonical::append_value(value, &mut out).map_err(|bad| self.odd(document, bad))?;
+            canonical::append_value(value, &mut out).map_err(|bad| self.odd(document, &bad))?;
         }
         Ok(out)
     }
 
-    fn odd(&self, document: &RawDocument, bad: mapping::Bad) -> StoreError {
+    fn odd(&self, document: &RawDocument, bad: &mapping::Bad) -> StoreError {
         let message = format!("{} with the key {}: {bad}", self.to, self.key(document));
         StoreError::new(StoreName::Mongo, PUT, Fate::Refused, message)
     }
@@ -418,8 +418,8 @@ impl Load<'_> {
             _ => &[],
         };
         let (mut left, mut right) = (Vec::new(), Vec::new());
-        canonical::append(ours, leave_out, &mut left).map_err(|bad| self.odd(ours, bad))?;
-        canonical::append(theirs, leave_out, &mut right).map_err(|bad| self.odd(theirs, bad))?;
+        canonical::append(ours, leave_out, &mut left).map_err(|bad| self.odd(ours, &bad))?;
+        canonical::append(theirs, leave_out, &mut right).map_err(|bad| self.odd(theirs, &bad))?;
         Ok(left == right)
     }
 
