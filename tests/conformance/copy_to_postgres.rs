@@ -14,7 +14,7 @@ use lockstep::store::backfill::{Backfills, Job, is_passing};
 use lockstep::store::copy::{Page, PageLimit, Source, Target};
 use lockstep::store::mongo::Mongo;
 use lockstep::store::postgres::Postgres;
-use lockstep::store::{Fate, Store, StoreError};
+use lockstep::store::{Fate, StoreError};
 use serde_json::json;
 use std::time::Duration;
 
