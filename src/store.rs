@@ -1,6 +1,7 @@
 //! The effects that the engine needs from a store, and no others.
 
 pub mod backfill;
+pub mod compare;
 pub mod copy;
 pub mod invariant;
 pub mod mongo;
@@ -13,6 +14,7 @@ use crate::core::migration::Rollback;
 use crate::core::parse::manifest::{MongoAnswer, MongoSource};
 use crate::core::step::{MongoStep, PgStep};
 use crate::store::backfill::Backfills;
+use crate::store::compare::{ComparedDocuments, ComparedRows};
 use crate::store::copy::{Query, Source, Target};
 use crate::store::invariant::Invariants;
 use std::collections::BTreeMap;
@@ -122,6 +124,7 @@ pub trait PostgresStore:
     + for<'a> Source<Rows<'a> = Query<'a>>
     + Target
     + Invariants<Question = str, Rows = str>
+    + ComparedRows
 {
 }
 
@@ -131,6 +134,7 @@ impl<S> PostgresStore for S where
         + for<'a> Source<Rows<'a> = Query<'a>>
         + Target
         + Invariants<Question = str, Rows = str>
+        + ComparedRows
 {
 }
 
@@ -141,6 +145,7 @@ pub trait MongoStore:
     + for<'a> Source<Rows<'a> = &'a MongoSource>
     + Target
     + Invariants<Question = MongoAnswer, Rows = MongoSource>
+    + ComparedDocuments
 {
 }
 
@@ -150,6 +155,7 @@ impl<S> MongoStore for S where
         + for<'a> Source<Rows<'a> = &'a MongoSource>
         + Target
         + Invariants<Question = MongoAnswer, Rows = MongoSource>
+        + ComparedDocuments
 {
 }
 

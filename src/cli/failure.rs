@@ -138,9 +138,9 @@ impl From<Broken> for Failure {
         let sample = broken.sample.into_iter().map(|row| ("row", row));
         let mut failure = Failure::new(Exit::Invariant, "INVARIANT_BROKEN", message);
         failure.details = asked.chain(sample).collect();
-        failure.next(
+        failure.next(broken.next.unwrap_or(
             "cleanup was not run, and what was done before is recorded; mend the data, and run `migrate up` (or `migrate cleanup`) again: it goes on here",
-        )
+        ))
     }
 }
 
@@ -217,7 +217,8 @@ impl From<LockError> for Failure {
     }
 }
 
-fn stopped(reason: StopReason, message: String) -> Failure {
+/// Somebody asked for it.
+pub fn stopped(reason: StopReason, message: String) -> Failure {
     let (exit, code) = match reason {
         StopReason::Interrupted => (Exit::Interrupted, "INTERRUPTED"),
         StopReason::Terminated => (Exit::Terminated, "INTERRUPTED"),
@@ -400,6 +401,7 @@ mod tests {
             expected: ">= 10".to_owned(),
             found: "7".to_owned(),
             sample: vec!["id = 7, role = NULL".to_owned()],
+            next: None,
         }
     }
 

@@ -179,6 +179,8 @@ pub struct Broken {
     pub found: String,
     /// Up to ten rows that offend against it, each on one line.
     pub sample: Vec<String>,
+    /// What to do about it, if it is not to mend the data.
+    pub next: Option<&'static str>,
 }
 
 impl fmt::Display for Broken {

@@ -9,6 +9,7 @@
 
 pub mod backfill;
 pub mod checksum;
+pub mod compare;
 pub mod destroys;
 pub mod doctor;
 pub mod duration;

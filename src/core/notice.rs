@@ -1,6 +1,7 @@
 //! Notices: what the engine says while it works. Reporters turn them into
 //! lines, progress bars, JSON or metrics; the engine itself never prints.
 
+use crate::core::compare::Difference;
 use crate::core::id::{Direction, StepName, StoreName, Version};
 use crate::core::pace::Unwatched;
 use std::time::Duration;
@@ -107,9 +108,13 @@ pub enum Notice {
         found: String,
         /// Rows that offend, each on one line.
         sample: Vec<String>,
+        /// What a comparison found that is not the same.
+        differences: Vec<Difference>,
         /// How long it took.
         took: Duration,
     },
+    /// How far a comparison is: about once a second, and when it ends.
+    ComparisonProgress(ComparisonProgress),
     /// A program of a migration wrote a line.
     ProgramSaid {
         /// Its migration.
@@ -162,6 +167,33 @@ impl BackfillProgress {
         match self.estimate {
             0 => 0,
             estimate => (self.passed.saturating_mul(100) / estimate).min(100),
+        }
+    }
+}
+
+/// How far a comparison is.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct ComparisonProgress {
+    /// Its migration.
+    pub version: Version,
+    /// What the invariant is called.
+    pub name: String,
+    /// Rows that were compared.
+    pub rows: u64,
+    /// About how many there are.
+    pub estimate: u64,
+    /// Rows per second since this run began with it.
+    pub rate: u64,
+    /// Differences that are looked at again before they count.
+    pub undecided: usize,
+}
+
+impl ComparisonProgress {
+    /// How much of it is done, in percent.
+    pub fn percent(&self) -> u64 {
+        match self.estimate {
+            0 => 0,
+            estimate => (self.rows.saturating_mul(100) / estimate).min(100),
         }
     }
 }

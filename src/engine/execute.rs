@@ -337,14 +337,7 @@ where
                 self.remark(format!("waiting {} before the next phase", show(*time)));
                 self.rest(*time).await?;
             }
-            Action::Check(steps) => {
-                for step in steps {
-                    self.check_stop()?;
-                    if let Body::Check(invariant) = &step.body {
-                        self.check(work, invariant).await?;
-                    }
-                }
-            }
+            Action::Check(steps) => Box::pin(self.check_all(work, steps)).await?,
             Action::Seal | Action::Hold => {
                 let status = match action {
                     Action::Hold => RowStatus::Held,
@@ -373,7 +366,7 @@ where
             Body::Postgres(_) | Body::Mongo(_) => {}
             Body::Backfill(backfill) => return self.backfill(work, attempt, backfill).await,
             Body::Check(invariant) => {
-                self.check(work, invariant).await?;
+                Box::pin(self.check(work, invariant, Some(attempt))).await?;
                 return Ok(self.append(store, vec![record(work, attempt, Event::Applied)]).await?);
             }
             Body::Program(program) => {

@@ -1,22 +1,28 @@
 //! Checks invariants: asks, compares, and shows what offends.
 
+use crate::core::compare::{Difference, MAX_AGE, Verdict, second_look};
 use crate::core::expectation::{equal, holds, show};
-use crate::core::history::Timestamp;
+use crate::core::history::{Record, Timestamp};
 use crate::core::id::Version;
-use crate::core::notice::Notice;
+use crate::core::notice::{Notice, Notices};
 use crate::core::parse::manifest::{Check, Invariant, MongoAnswer, MongoSource, Sample};
 use crate::core::step::{MongoStep, PgStep, Timeouts};
-use crate::engine::Clock;
+use crate::engine::compare::{Compared, Task, compare};
+use crate::engine::{Clock, Stop};
 use crate::store::invariant::{Invariants, shown};
-use crate::store::{Fate, StoreError, Stores};
+use crate::store::{MongoStore, PostgresStore, StoreError, Stores};
 use bson::Bson;
 use std::time::Duration;
 
 pub use crate::core::expectation::Broken;
+pub use crate::engine::compare::Unanswered;
 
 /// Two stores are not read at the same moment: what differs is asked again after
 /// this, if nobody knows how far the standbys are behind.
 const SECOND_LOOK: Duration = Duration::from_secs(2);
+
+/// So many differences of a comparison are shown to people.
+const SHOWN_MAX: usize = 20;
 
 /// What an invariant is checked with.
 pub struct Asking<'a> {
@@ -26,6 +32,13 @@ pub struct Asking<'a> {
     pub timeouts: Timeouts,
     /// How far the slowest standby is behind, if anybody knows.
     pub lag: Option<Duration>,
+    /// Asked while something is waited for, and between two ranges of a comparison.
+    pub stop: &'a Stop,
+    /// The migration whose invariant it is.
+    pub version: Version,
+    /// Where a comparison records how far it is, so that it goes on there; `None` is
+    /// nowhere, and it begins anew.
+    pub record: Option<&'a Record>,
 }
 
 /// What came out.
@@ -37,8 +50,13 @@ pub struct Checked {
     pub expected: String,
     /// What was found.
     pub found: String,
-    /// Up to ten rows that offend, if it does not hold and says how to find them.
+    /// Up to ten rows that offend, if it does not hold and says how to find them; of
+    /// a comparison, up to twenty differences.
     pub sample: Vec<String>,
+    /// The differences that a comparison found, as far as they are told one by one.
+    pub differences: Vec<Difference>,
+    /// How long ago it began when it ended, where that counts: of a comparison.
+    pub age: Option<Duration>,
     /// How long it took.
     pub took: Duration,
 }
@@ -53,6 +71,7 @@ impl Checked {
             expected: self.expected.clone(),
             found: self.found.clone(),
             sample: self.sample.clone(),
+            differences: self.differences.clone(),
             took: self.took,
         }
     }
@@ -65,6 +84,7 @@ impl Checked {
             expected: self.expected,
             found: self.found,
             sample: self.sample,
+            next: None,
         })
     }
 }
@@ -72,18 +92,16 @@ impl Checked {
 /// Checks one invariant, from scratch.
 ///
 /// # Errors
-/// [`StoreError`] when a question cannot be asked, or its answer is not one value.
-/// That it does not hold is no error of this.
-pub async fn check<P, M>(
+/// [`Unanswered`] when a question cannot be asked, or its answer is not one value, or
+/// somebody asked to stop. That it does not hold is no error of this.
+pub async fn check<P: PostgresStore, M: MongoStore>(
     stores: &mut Stores<P, M>,
     invariant: &Invariant,
     asking: &Asking<'_>,
-) -> Result<Checked, StoreError>
-where
-    P: Invariants<Step = PgStep, Question = str, Rows = str>,
-    M: Invariants<Step = MongoStep, Question = MongoAnswer, Rows = MongoSource>,
-{
+    notices: &mut dyn Notices,
+) -> Result<Checked, Unanswered> {
     let begun = asking.clock.now();
+    let (mut differences, mut sample, mut age) = (Vec::new(), Vec::new(), None);
     let (holds, expected, found) = match &invariant.check {
         Check::Postgres { query, expect } => {
             let value = stores.postgres()?.value(query, asking.timeouts).await?;
@@ -97,28 +115,85 @@ where
             let mut answers = both(stores, postgres, mongo, asking).await?;
             if !equal(&answers.0, &answers.1) {
                 let lag = asking.lag.map(|lag| lag * 2);
-                tokio::time::sleep(lag.unwrap_or(SECOND_LOOK)).await;
+                let mut stop = asking.stop.clone();
+                tokio::select! {
+                    reason = stop.wait() => return Err(Unanswered::Stopped(reason)),
+                    () = tokio::time::sleep(lag.unwrap_or(SECOND_LOOK)) => {}
+                }
                 answers = both(stores, postgres, mongo, asking).await?;
             }
             let found =
                 format!("{} in Postgres, {} in MongoDB", show(&answers.0), show(&answers.1));
             (equal(&answers.0, &answers.1), "the same in both stores".to_owned(), found)
         }
-        Check::Compare { .. } => {
-            return Err(StoreError::new(
-                invariant.check.store(),
-                "check the invariant",
-                Fate::Refused,
-                "comparing row by row (`compare`) is not built yet",
-            ));
+        Check::Compare { postgres, mongo, key, max_age } => {
+            let task = Task {
+                version: asking.version,
+                name: &invariant.name.text,
+                record: asking.record,
+                postgres,
+                mongo,
+                key,
+                max_age: max_age.unwrap_or(MAX_AGE),
+                timeouts: asking.timeouts,
+                again: second_look(asking.lag),
+            };
+            let (in_postgres, in_mongo) = stores.both()?;
+            let compared = compare(in_postgres, in_mongo, task, asking.stop, notices).await?;
+            let found = words(&compared);
+            age = Some(compared.age);
+            let holds = compared.verdict == Verdict::Clean;
+            if let Verdict::Diverged { differences: told, .. }
+            | Verdict::Unresolved { differences: told, .. } = compared.verdict
+            {
+                sample = told.iter().take(SHOWN_MAX).map(ToString::to_string).collect();
+                differences = told;
+            }
+            (holds, "the same rows in both stores".to_owned(), found)
         }
     };
-    let sample = match &invariant.sample {
-        Some(sample) if !holds => shown(rows(stores, sample, asking.timeouts).await),
-        _ => Vec::new(),
-    };
+    if let Some(of_it) = &invariant.sample
+        && !holds
+    {
+        sample.extend(shown(rows(stores, of_it, asking.timeouts).await));
+    }
     let took = between(begun, asking.clock.now());
-    Ok(Checked { holds, expected, found, sample, took })
+    Ok(Checked { holds, expected, found, sample, differences, age, took })
+}
+
+/// What a comparison found, in a few words.
+fn words(compared: &Compared) -> String {
+    let rows = grouped(compared.rows);
+    let many = |count: u64, one: &str, several: &str| match count {
+        1 => format!("1 {one}"),
+        count => format!("{} {several}", grouped(count)),
+    };
+    match &compared.verdict {
+        Verdict::Clean => format!("{} the same", many(compared.rows, "row", "rows")),
+        Verdict::Diverged { count, .. } if compared.is_partial => {
+            format!("{} differences and more, among the first {rows} rows", grouped(*count))
+        }
+        Verdict::Diverged { count, .. } => {
+            format!("{} in {rows} rows", many(*count, "difference", "differences"))
+        }
+        Verdict::Unresolved { count, .. } => format!(
+            "{} that changed each time and never agreed: nobody can say whether they are the same",
+            many(*count, "row", "rows")
+        ),
+    }
+}
+
+/// `1,000,000`.
+fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::new();
+    for (at, digit) in digits.char_indices() {
+        if at > 0 && (digits.len() - at).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
 }
 
 /// Both answers, asked for at once so that they are of about the same moment.

@@ -2,7 +2,7 @@
 //! elsewhere.
 
 use crate::core::id::{Direction, StepName, StoreName};
-use crate::core::notice::{BackfillProgress, BackfillState, Notice};
+use crate::core::notice::{BackfillProgress, BackfillState, ComparisonProgress, Notice};
 use crate::core::pace::Unwatched;
 use console::Style;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -164,6 +164,7 @@ impl Human {
                 self.line(Volume::Normal, &self.look.warn(&text));
             }
             Notice::BackfillProgress(progress) => self.backfill(progress),
+            Notice::ComparisonProgress(progress) => self.comparison(progress),
             Notice::StepFinished { step, store, took, .. } => {
                 self.end_backfill();
                 // An invariant's answer is its line.
@@ -176,6 +177,7 @@ impl Human {
             Notice::MigrationFinished { .. } => self.spinner.set_message(""),
             Notice::InvariantChecked { name, holds, expected, found, took, .. } => {
                 self.answered = true;
+                self.end_backfill();
                 let line = self.invariant_line(name, *holds, [expected, found], *took);
                 self.line(Volume::Normal, &line);
             }
@@ -214,6 +216,27 @@ impl Human {
         if new && !self.look.terminal {
             let line = format!("  {}  {}", progress.step, backfill_line(progress));
             self.line(Volume::Normal, &line);
+        }
+    }
+
+    /// The same of a comparison.
+    fn comparison(&mut self, progress: &ComparisonProgress) {
+        let line = comparison_line(progress);
+        if !self.spinner.is_hidden() {
+            if self.told.is_none() {
+                set_style(&self.spinner, BAR);
+            }
+            self.spinner.set_length(progress.estimate);
+            self.spinner.set_position(progress.rows);
+            self.spinner.set_message(line.clone());
+        }
+        let state = BackfillState::Running;
+        let told = self.told.get_or_insert_with(|| Told { at: Instant::now(), state });
+        if told.at.elapsed() >= PROGRESS_EVERY {
+            told.at = Instant::now();
+            if !self.look.terminal {
+                self.line(Volume::Normal, &format!("  {}  {line}", progress.name));
+            }
         }
     }
 
@@ -314,6 +337,20 @@ fn backfill_line(progress: &BackfillProgress) -> String {
         parts.push(format!("slow: {why}"));
     }
     parts.join("  ")
+}
+
+/// `41 %  412,000 of about 1,000,000 rows compared  310,000/s  12 differences are looked at again`.
+fn comparison_line(progress: &ComparisonProgress) -> String {
+    let ComparisonProgress { rows, estimate, rate, undecided, .. } = progress;
+    let [rows, estimate, rate] = [rows, estimate, rate].map(|number| grouped(*number));
+    let mut line =
+        format!("{} %  {rows} of about {estimate} rows compared  {rate}/s", progress.percent());
+    match undecided {
+        0 => {}
+        1 => line.push_str("  1 difference is looked at again"),
+        more => line.push_str(&format!("  {more} differences are looked at again")),
+    }
+    line
 }
 
 /// `1,234,567`.

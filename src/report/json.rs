@@ -64,11 +64,29 @@ pub fn notice(notice: &Notice, at: Timestamp) -> Option<String> {
         Notice::Waiting { store, holder } => {
             ("waiting", json!({ "store": store.word(), "holder": holder }))
         }
-        Notice::InvariantChecked { version, name, holds, expected, found, sample, took } => (
+        Notice::InvariantChecked {
+            version,
+            name,
+            holds,
+            expected,
+            found,
+            sample,
+            differences,
+            took,
+        } => (
             "invariant_checked",
             json!({
                 "version": version.0, "name": name, "holds": holds, "expected": expected,
-                "found": found, "sample": sample, "ms": millis(*took),
+                "found": found, "sample": sample, "differences": differences,
+                "ms": millis(*took),
+            }),
+        ),
+        Notice::ComparisonProgress(progress) => (
+            "comparison_progress",
+            json!({
+                "version": progress.version.0, "name": progress.name, "rows": progress.rows,
+                "estimate": progress.estimate, "percent": progress.percent(),
+                "rate": progress.rate, "undecided": progress.undecided,
             }),
         ),
         Notice::ProgramSaid { version, step, is_error, line } => (
@@ -126,6 +144,7 @@ fn millis(took: std::time::Duration) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::core::compare::{Difference, Kind};
     use crate::core::id::Version;
     use std::time::Duration;
 
@@ -138,6 +157,13 @@ mod tests {
             expected: "0".to_owned(),
             found: "2".to_owned(),
             sample: vec!["id = 7, role = NULL".to_owned()],
+            differences: vec![Difference {
+                key: json!(7),
+                kind: Kind::Different,
+                fields: vec!["role".to_owned()],
+                reason: None,
+                shown: "id = 7".to_owned(),
+            }],
             took: Duration::from_millis(12),
         };
         let text = notice(&checked, Timestamp(0)).expect("it has an object");
@@ -145,7 +171,8 @@ mod tests {
         let expected = json!({
             "v": 1, "event": "invariant_checked", "at": "1970-01-01T00:00:00.000Z", "version": 7,
             "name": "no user lost a role", "holds": false, "expected": "0", "found": "2",
-            "sample": ["id = 7, role = NULL"], "ms": 12,
+            "sample": ["id = 7, role = NULL"],
+            "differences": [{ "key": 7, "kind": "different", "fields": ["role"] }], "ms": 12,
         });
         assert_eq!(seen, expected);
     }

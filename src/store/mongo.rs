@@ -7,6 +7,7 @@
 //! anywhere leaves readable.
 
 mod backfill;
+mod compare;
 mod connect;
 mod copy;
 mod doctor;

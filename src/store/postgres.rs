@@ -6,6 +6,7 @@
 //! may stand in between.
 
 mod backfill;
+mod compare;
 mod connect;
 mod copy;
 mod doctor;

@@ -6,13 +6,14 @@ use crate::subject::{record, take, until};
 use crate::support::Database;
 use bson::{Bson, Document, doc};
 use lockstep::core::history::{Event, Timestamp};
+use lockstep::core::id::Version;
 use lockstep::core::parse::manifest::{
     self, Expect, Invariant, MongoAnswer, MongoSource, Relation,
 };
 use lockstep::core::parse::sql::{Transaction, cut, read};
 use lockstep::core::step::{Guard, PgStep, QualifiedName, Timeouts};
-use lockstep::engine::Clock;
-use lockstep::engine::invariant::{Asking, Broken, Checked, check};
+use lockstep::engine::invariant::{Asking, Broken, Checked, Unanswered, check};
+use lockstep::engine::{Clock, Stop, StopReason};
 use lockstep::store::invariant::Invariants as _;
 use lockstep::store::mongo::Mongo;
 use lockstep::store::postgres::{Postgres, PostgresConfig};
@@ -245,9 +246,24 @@ fn invariant(toml: &str) -> Invariant {
 }
 
 async fn checked(stores: &mut Stores<Postgres, Mongo>, toml: &str) -> Result<Checked, StoreError> {
-    let lag = Some(Duration::from_millis(1));
-    let asking = Asking { clock: &NoClock, timeouts: Timeouts::default(), lag };
-    check(stores, &invariant(toml), &asking).await
+    let (_sender, stop) = Stop::new();
+    let asking = asking(Duration::from_millis(1), &stop);
+    match check(stores, &invariant(toml), &asking, &mut |_| {}).await {
+        Ok(checked) => Ok(checked),
+        Err(Unanswered::Store(error)) => Err(error),
+        Err(Unanswered::Stopped(_)) => unreachable!("nobody asked for it"),
+    }
+}
+
+fn asking(lag: Duration, stop: &Stop) -> Asking<'_> {
+    Asking {
+        clock: &NoClock,
+        timeouts: Timeouts::default(),
+        lag: Some(lag),
+        stop,
+        version: Version(1),
+        record: None,
+    }
 }
 
 #[tokio::test]
@@ -294,10 +310,6 @@ async fn an_invariant_of_either_store_or_of_both_is_checked() {
     stores.mongo = None;
     let error = checked(&mut stores, both).await.unwrap_err();
     assert_eq!(error.said.message, "it is not configured");
-    let compare =
-        "compare = { postgres = 'SELECT 1 AS _id', mongo = { collection = 'c' }, key = '_id' }";
-    let error = checked(&mut stores, compare).await.unwrap_err();
-    assert_eq!(error.said.message, "comparing row by row (`compare`) is not built yet");
 }
 
 /// The answer of MongoDB is one document behind at first.
@@ -319,15 +331,13 @@ async fn what_differs_is_asked_again_before_it_counts() {
     };
     let stranger = sql(&database).await;
     let toml = "postgres = 'SELECT behind()'\nmongo = { collection = 'c', count = '{}' }";
-    let asking = Asking {
-        clock: &NoClock,
-        timeouts: Timeouts::default(),
-        lag: Some(Duration::from_secs(30)),
-    };
+    let (ask_to_stop, stop) = Stop::new();
+    let patient = asking(Duration::from_secs(30), &stop);
     let invariant = invariant(toml);
+    let mut deaf = |_| {};
     tokio::select! {
         biased;
-        early = check(&mut stores, &invariant, &asking) => {
+        early = check(&mut stores, &invariant, &patient, &mut deaf) => {
             panic!("it did not wait for twice the lag: {early:?}");
         }
         () = async {
@@ -340,9 +350,14 @@ async fn what_differs_is_asked_again_before_it_counts() {
             .await;
         } => {}
     }
+    // Whoever asks to stop does not wait for that either.
+    ask_to_stop.send(Some(StopReason::Interrupted)).unwrap();
+    let stopped = check(&mut stores, &invariant, &patient, &mut |_| {}).await;
+    assert_eq!(stopped, Err(Unanswered::Stopped(StopReason::Interrupted)));
+    ask_to_stop.send(None).unwrap();
     stranger.batch_execute("SELECT nextval('s')").await.unwrap();
-    let asking = Asking { lag: Some(Duration::ZERO), ..asking };
-    assert!(check(&mut stores, &invariant, &asking).await.unwrap().holds);
+    let asking = asking(Duration::ZERO, &stop);
+    assert!(check(&mut stores, &invariant, &asking, &mut |_| {}).await.unwrap().holds);
 }
 
 /// A cleanup that drops a column, behind a guard.
@@ -414,6 +429,7 @@ async fn a_row_that_slipped_in_before_the_cleanup_stops_it() {
         expected: "0".to_owned(),
         found: "2".to_owned(),
         sample: vec!["id = 2, role = NULL".to_owned(), "id = 3, role = NULL".to_owned()],
+        next: None,
     };
     assert_eq!(error.said.broken.as_deref(), Some(&broken));
     // Neither effect nor record.

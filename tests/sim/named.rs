@@ -3,10 +3,14 @@
 use crate::store::{Payload, SimStore};
 use bson::Bson;
 use lockstep::core::backfill::{Batch, Key, Shard, Survey};
-use lockstep::core::history::Entry;
+use lockstep::core::compare::{RowKey, Rows};
+use lockstep::core::history::{Entry, Record};
+use lockstep::core::mapping::Column;
 use lockstep::core::pace::{Limits, Reading, Steer, Steering};
+use lockstep::core::parse::manifest::MongoSource;
 use lockstep::core::step::Timeouts;
 use lockstep::store::backfill::{Backfills, Job};
+use lockstep::store::compare::{ComparedDocuments, ComparedRows, Found, Kept, Order, Range};
 use lockstep::store::copy::{Page, PageLimit, Source, Target};
 use lockstep::store::invariant::Invariants;
 use lockstep::store::{Outcome, Run, StoreError};
@@ -121,6 +125,91 @@ impl<T: Payload> Invariants for SimStore<T> {
     }
 
     async fn rows(&mut self, _: &Self::Rows, _: Timeouts) -> Result<Vec<String>, StoreError> {
+        unreachable!("no scenario has an invariant")
+    }
+}
+
+impl<T: Payload> ComparedRows for SimStore<T> {
+    type Ground = ();
+
+    async fn ground(&mut self, _: &str, _: &[String], _: Timeouts) -> Result<(), StoreError> {
+        unreachable!("no scenario has an invariant")
+    }
+
+    fn estimate((): &()) -> u64 {
+        0
+    }
+
+    fn columns((): &()) -> &[Column] {
+        &[]
+    }
+
+    fn order((): &()) -> Option<Order> {
+        None
+    }
+
+    async fn range(&mut self, (): &(), _: Option<&RowKey>, _: u64) -> Result<Range, StoreError> {
+        unreachable!("no scenario has an invariant")
+    }
+
+    async fn at(&mut self, (): &(), _: &[RowKey]) -> Result<Found, StoreError> {
+        unreachable!("no scenario has an invariant")
+    }
+
+    async fn have(&mut self, (): &(), _: &[RowKey]) -> Result<Vec<RowKey>, StoreError> {
+        unreachable!("no scenario has an invariant")
+    }
+
+    async fn kept(&mut self, _: &Record) -> Result<Option<Kept>, StoreError> {
+        unreachable!("no scenario has an invariant")
+    }
+
+    async fn keep(&mut self, _: &Record, _: Option<&Kept>) -> Result<(), StoreError> {
+        unreachable!("no scenario has an invariant")
+    }
+}
+
+impl<T: Payload> ComparedDocuments for SimStore<T> {
+    type Ground = ();
+    type Keys = ();
+
+    async fn ground(
+        &mut self,
+        _: &MongoSource,
+        _: &[String],
+        _: &[Column],
+        _: Timeouts,
+    ) -> Result<(), StoreError> {
+        unreachable!("no scenario has an invariant")
+    }
+
+    fn has_order((): &(), _: Order) -> bool {
+        false
+    }
+
+    async fn range(
+        &mut self,
+        (): &(),
+        _: Option<&RowKey>,
+        _: Option<&RowKey>,
+        _: usize,
+    ) -> Result<Range, StoreError> {
+        unreachable!("no scenario has an invariant")
+    }
+
+    async fn rows_at(&mut self, (): &(), _: &[RowKey]) -> Result<Rows, StoreError> {
+        unreachable!("no scenario has an invariant")
+    }
+
+    async fn at(&mut self, (): &(), _: &[RowKey]) -> Result<Found, StoreError> {
+        unreachable!("no scenario has an invariant")
+    }
+
+    async fn keys(&mut self, (): &()) -> Result<(), StoreError> {
+        unreachable!("no scenario has an invariant")
+    }
+
+    async fn next(&mut self, (): &(), (): &mut (), _: usize) -> Result<Vec<RowKey>, StoreError> {
         unreachable!("no scenario has an invariant")
     }
 }

@@ -2,14 +2,14 @@
 
 use crate::cli::args::Global;
 use crate::cli::exit::Exit;
-use crate::cli::failure::Failure;
+use crate::cli::failure::{Failure, stopped};
 use crate::cli::output::{Output, SystemClock};
-use crate::cli::project::Project;
+use crate::cli::project::{Project, stop_on_signals};
 use crate::core::id::Version;
 use crate::core::status::{self, State};
 use crate::core::step::{Body, Timeouts};
 use crate::core::verify::{Finding, verify};
-use crate::engine::invariant::{Asking, check};
+use crate::engine::invariant::{Asking, Unanswered, check};
 use crate::engine::lock;
 use crate::report::human::Look;
 use serde_json::{Value, json};
@@ -51,7 +51,7 @@ async fn lasting(project: &mut Project) -> Result<Vec<Finding>, Failure> {
     let is_finished = |version: Version| {
         lines.iter().any(|line| line.version == version && line.state == State::Completed)
     };
-    let asking = Asking { clock: &SystemClock, timeouts: Timeouts::default(), lag: None };
+    let stop = stop_on_signals(None)?;
     let mut findings = Vec::new();
     for migration in project.set.iter().filter(|migration| is_finished(migration.version)) {
         for step in &migration.steps {
@@ -59,7 +59,19 @@ async fn lasting(project: &mut Project) -> Result<Vec<Finding>, Failure> {
             if !invariant.lasting {
                 continue;
             }
-            let checked = check(&mut project.stores, invariant, &asking).await?;
+            let asking = Asking {
+                clock: &SystemClock,
+                timeouts: Timeouts::default(),
+                lag: None,
+                stop: &stop,
+                version: migration.version,
+                record: None,
+            };
+            let checked = check(&mut project.stores, invariant, &asking, &mut |_| {}).await;
+            let checked = checked.map_err(|error| match error {
+                Unanswered::Store(error) => Failure::from(error),
+                Unanswered::Stopped(reason) => stopped(reason, format!("stopped: {reason}")),
+            })?;
             let Some(broken) = checked.broken(invariant) else { continue };
             let mut message = format!("{}: {broken}", migration.folder);
             for row in &broken.sample {

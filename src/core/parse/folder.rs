@@ -9,7 +9,7 @@ pub use name::{folder as parse_name, is_hidden, is_ignored};
 use crate::core::checksum::{Checksum, normalize};
 use crate::core::id::{Direction, Phase, StoreName, Version};
 use crate::core::migration::{Migration, OnFailure, Options, Rollback};
-use crate::core::parse::manifest::{self, Check, Manifest};
+use crate::core::parse::manifest::{self, Manifest};
 use crate::core::parse::sql::Transaction;
 use crate::core::problem::{Place, Problem};
 use crate::core::step::{Body, Commit, Step, Timeouts};
@@ -243,9 +243,6 @@ fn unguarded(folder: &Folder, steps: &[Step], manifest: &Manifest) -> Vec<Proble
 fn not_yet(folder: &Folder, manifest: &Manifest) -> Vec<Problem> {
     let mut found: Vec<(&Place, &str)> = Vec::new();
     let mut key = |place, what| found.push((place, what));
-    let compared =
-        manifest.invariants.iter().filter(|it| matches!(it.check, Check::Compare { .. }));
-    compared.for_each(|it| key(&it.name.place, "comparisons row by row are"));
     let template = manifest.template.iter().filter(|at| at.value);
     template.for_each(|at| key(&at.place, "templates are"));
     let problem = |(place, what): (&Place, &str)| Problem {
@@ -756,12 +753,10 @@ mod tests {
 
     #[test]
     fn what_the_manifest_asks_for_and_is_not_there_yet_is_refused() {
-        let manifest = "[[invariant]]\nname = 'a'\n\
-            compare = { postgres = 'SELECT id FROM a', mongo = { collection = 'b' }, key = 'id' }";
         check(
-            &[("migration.toml", manifest)],
+            &[("up.sql", "SELECT 1"), ("migration.toml", "description = 'x'\ntemplate = true")],
             &expect![[r#"
-                007-product_stock/migration.toml:1:1: comparisons row by row are not supported yet; see CHANGELOG.md for what this release can do"#]],
+                007-product_stock/migration.toml:2:1: templates are not supported yet; see CHANGELOG.md for what this release can do"#]],
         );
     }
 

@@ -2,18 +2,25 @@
 
 use super::{Cause, Executor, record};
 use crate::core::backfill::Backfill;
+use crate::core::compare::MAX_AGE;
+use crate::core::duration::show;
 use crate::core::history::{Event, Record};
 use crate::core::id::{StepId, StoreName};
 use crate::core::notice::{Notice, Notices};
-use crate::core::parse::manifest::{self, Invariant};
+use crate::core::parse::manifest::{self, Check, Invariant};
 use crate::core::plan::{Attempt, Work};
-use crate::core::step::{Program, Timeouts};
+use crate::core::step::{Body, Program, Step, Timeouts};
 use crate::engine::backfill::{self, BackfillError, Copying, Hands, Settings, Task};
-use crate::engine::invariant::{Asking, check};
+use crate::engine::invariant::{Asking, Broken, Checked, Unanswered, check};
 use crate::engine::program::{self, ProgramError, Surroundings};
 use crate::store::backfill::{Backfills, Job};
 use crate::store::copy::Query;
 use crate::store::{Fate, MongoStore, PostgresStore, StoreError, not_configured};
+use tokio::time::Instant;
+
+/// What to do about a comparison that took too long.
+const TOO_OLD: &str = "cleanup was not run, and what was done before is recorded; run \
+     `migrate cleanup` when there is less to do, or raise the invariant's `max_age`";
 
 impl<P: PostgresStore, M: MongoStore> Executor<'_, '_, '_, P, M> {
     /// Begins a backfill, or goes on with one. How far it is is kept by its store,
@@ -27,14 +34,7 @@ impl<P: PostgresStore, M: MongoStore> Executor<'_, '_, '_, P, M> {
         let store = attempt.step.store();
         // What waits to be written comes before the first batch.
         self.append(store, Vec::new()).await?;
-        let progress = Record {
-            step: StepId { version: work.version, name: attempt.step.name.clone() },
-            attempt: attempt.attempt,
-            event: Event::Progress,
-            rank: work.rank,
-            checksum: attempt.step.checksum,
-            migration_checksum: work.checksum,
-        };
+        let progress = progress(work, attempt);
         let timeouts = backfill.timeouts;
         let job = Job { work: &backfill.work, record: &progress, timeouts };
         let task = Task { job, backfill, entries: &[] };
@@ -77,15 +77,67 @@ impl<P: PostgresStore, M: MongoStore> Executor<'_, '_, '_, P, M> {
         Ok(self.append(store, vec![record(work, attempt, Event::Applied)]).await?)
     }
 
-    /// Asks an invariant.
-    pub(super) async fn check(&mut self, work: &Work, invariant: &Invariant) -> Result<(), Cause> {
-        let asking = Asking { clock: self.context.clock, timeouts: Timeouts::default(), lag: None };
-        let checked = check(self.locked.stores, invariant, &asking).await?;
+    /// Asks an invariant. `attempt` is the step that it is: how far a comparison comes
+    /// is recorded with it.
+    pub(super) async fn check(
+        &mut self,
+        work: &Work,
+        invariant: &Invariant,
+        attempt: Option<&Attempt>,
+    ) -> Result<Checked, Cause> {
+        let compares = matches!(invariant.check, Check::Compare { .. });
+        let record = attempt.filter(|_| compares).map(|attempt| progress(work, attempt));
+        if let Some(attempt) = attempt.filter(|_| compares) {
+            // What waits to be written comes before the first progress.
+            self.append(attempt.step.store(), Vec::new()).await?;
+        }
+        let asking = Asking {
+            clock: self.context.clock,
+            timeouts: Timeouts::default(),
+            lag: None,
+            stop: self.context.stop,
+            version: work.version,
+            record: record.as_ref(),
+        };
+        let notices = &mut *self.context.notices;
+        let checked = check(self.locked.stores, invariant, &asking, notices).await;
+        let checked = checked.map_err(|error| match error {
+            Unanswered::Store(error) => Cause::Store(error),
+            Unanswered::Stopped(reason) => Cause::Stopped(reason),
+        })?;
         self.say(checked.notice(work.version, invariant));
-        match checked.broken(invariant) {
-            None => Ok(()),
+        match checked.clone().broken(invariant) {
+            None => Ok(checked),
             Some(broken) => Err(Cause::Broken(Box::new(broken))),
         }
+    }
+
+    /// Asks all invariants, immediately before a cleanup. A comparison that takes long
+    /// may be too old when it, and all others, are done.
+    pub(super) async fn check_all(&mut self, work: &Work, steps: &[Step]) -> Result<(), Cause> {
+        let mut ages = Vec::new();
+        for step in steps {
+            self.check_stop()?;
+            let Body::Check(invariant) = &step.body else { continue };
+            let checked = self.check(work, invariant, None).await?;
+            ages.push((invariant, checked.age, Instant::now()));
+        }
+        for (invariant, age, then) in ages {
+            let Check::Compare { max_age, .. } = &invariant.check else { continue };
+            let max_age = max_age.unwrap_or(MAX_AGE);
+            let age = age.unwrap_or_default() + then.elapsed();
+            if age > max_age {
+                return Err(Cause::Broken(Box::new(Broken {
+                    name: invariant.name.text.clone(),
+                    questions: invariant.check.questions(),
+                    expected: format!("a comparison that began {} ago at most", show(max_age)),
+                    found: format!("one that began {} ago", show(age)),
+                    sample: Vec::new(),
+                    next: Some(TOO_OLD),
+                })));
+            }
+        }
+        Ok(())
     }
 
     /// Runs a program; again, if it was interrupted.
@@ -131,6 +183,18 @@ fn needs_both(mut error: StoreError) -> StoreError {
     "it is not configured, and a copy needs both stores".clone_into(&mut error.said.message);
     error.said.hint = Some("configure both in migrate.toml, or give both URLs".to_owned());
     error
+}
+
+/// The record under which is kept how far a step is.
+fn progress(work: &Work, attempt: &Attempt) -> Record {
+    Record {
+        step: StepId { version: work.version, name: attempt.step.name.clone() },
+        attempt: attempt.attempt,
+        event: Event::Progress,
+        rank: work.rank,
+        checksum: attempt.step.checksum,
+        migration_checksum: work.checksum,
+    }
 }
 
 /// Does a backfill to its end. An error comes with whether anything of it may be

@@ -435,7 +435,7 @@ async fn claim(store: &mut Postgres, job: Job<'_>) -> Result<Option<Shard>, Stor
 /// Whether the lease is still ours, as the last statement of a transaction. The
 /// run's row is locked, so that whoever takes the lease waits for our commit, but
 /// it is shared: the workers of a run do not wait for each other's commits.
-async fn check_fence(store: &Postgres, doing: &'static str) -> Result<(), StoreError> {
+pub(super) async fn check_fence(store: &Postgres, doing: &'static str) -> Result<(), StoreError> {
     let sql = format!(
         "SELECT 1 FROM {} WHERE run_id = $1 AND fence = $2 AND outcome = 'running' FOR SHARE",
         store.table("migration_runs")

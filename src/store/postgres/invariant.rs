@@ -232,6 +232,7 @@ pub(super) async fn guard(store: &Postgres, guards: &[Guard]) -> Result<(), Stor
             expected: guard.expect.to_string(),
             found: show(&value),
             sample,
+            next: None,
         };
         return Err(StoreError::broken(StoreName::Postgres, ASK, broken));
     }

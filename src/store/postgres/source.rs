@@ -43,7 +43,7 @@ const PAGE: &str = "read the rows to copy";
 /// Pages are read along an index, however dear that seems to a planner that does not
 /// know how few rows are wanted. What is switched off is made to look very dear, and
 /// what looks dear must not be compiled or given to several processes.
-const ALONG_THE_INDEX: [(&str, &str); 6] = [
+pub(super) const ALONG_THE_INDEX: [(&str, &str); 6] = [
     ("enable_seqscan", "off"),
     ("enable_bitmapscan", "off"),
     ("enable_sort", "off"),
@@ -93,14 +93,14 @@ pub(super) struct Road {
 }
 
 /// One column of a query.
-struct Found {
-    column: Column,
+pub(super) struct Found {
+    pub(super) column: Column,
     /// Behind its name, where the type is the server's own.
-    cast: Option<String>,
+    pub(super) cast: Option<String>,
     /// Its type as a cast to it names it.
-    qualified: String,
+    pub(super) qualified: String,
     /// Its type for people.
-    shown: String,
+    pub(super) shown: String,
 }
 
 impl Source for Postgres {
@@ -190,7 +190,7 @@ async fn end<T>(
 
 /// A failure of a statement around the query: where it stands in that is nothing that
 /// anybody has seen.
-fn inside(doing: &'static str, error: &tokio_postgres::Error) -> StoreError {
+pub(super) fn inside(doing: &'static str, error: &tokio_postgres::Error) -> StoreError {
     let mut failure = failed(doing, error);
     failure.said.position = None;
     failure
@@ -280,7 +280,7 @@ fn is_ordered(kind: &Kind) -> bool {
 }
 
 /// The columns of a query, and the kinds of them all.
-async fn describe(store: &Postgres, query: &str) -> Result<Vec<Found>, StoreError> {
+pub(super) async fn describe(store: &Postgres, query: &str) -> Result<Vec<Found>, StoreError> {
     let names = format!("SELECT * {} LIMIT 0", from(query));
     let described = store.client.simple_query(&names).await;
     let described = described.map_err(|error| inside(SURVEY, &error))?;
@@ -690,7 +690,7 @@ impl Ground<'_> {
 }
 
 /// All nodes of a plan.
-fn nodes(plan: &Value) -> Vec<&Value> {
+pub(super) fn nodes(plan: &Value) -> Vec<&Value> {
     match plan {
         Value::Array(items) => items.iter().flat_map(nodes).collect(),
         Value::Object(fields) => {
@@ -774,7 +774,7 @@ fn identity<'a>(kind: &Kind, raw: &'a [u8]) -> Cow<'a, [u8]> {
 }
 
 /// A value as it came, of whatever type.
-struct Raw<'a>(Option<&'a [u8]>);
+pub(super) struct Raw<'a>(pub(super) Option<&'a [u8]>);
 
 impl<'a> FromSql<'a> for Raw<'a> {
     fn from_sql(_: &Type, raw: &'a [u8]) -> Result<Raw<'a>, Box<dyn Error + Sync + Send>> {

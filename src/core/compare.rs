@@ -1,0 +1,524 @@
+//! Comparison: whether the rows of one store are the documents of the other, while
+//! an application writes both.
+//!
+//! The two are never read at the same moment, so that two rows differ is no verdict:
+//! one store may be about to get what the other has already. A difference is looked
+//! at again after a while. It is fine if one store now has what the other has, or had
+//! then; it is *hot* if either moved; if both stood still it is looked at once more,
+//! and only then the rows have *diverged*. What keeps moving and never agrees is
+//! unresolved, which is no proof of anything.
+//!
+//! Time comes in as a value: how long it is since the comparison began.
+
+use crate::core::mapping::canonical::{self, RangeHash};
+use crate::core::mapping::{self, Bad, Column, Kind as Holds};
+use bson::raw::{RawBsonRef, RawDocument, RawDocumentBuf, RawElement};
+use serde::Serialize;
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::fmt;
+use std::time::Duration;
+
+/// So many keys are compared at a time: few enough that both stores are read at
+/// about the same moment, enough that a range costs more than asking for it.
+pub const RANGE_ROWS: u64 = 8_000;
+
+/// So many differences are told one by one; whoever has more has one problem, not
+/// many.
+pub const TOLD_MAX: usize = 1_000;
+
+/// So many differences wait for their next look at most; then they come before the
+/// next range.
+pub const WATCHED_MAX: usize = 16_384;
+
+/// A comparison is as old as this at most when `cleanup` begins, unless the
+/// invariant says otherwise.
+pub const MAX_AGE: Duration = Duration::from_hours(1);
+
+/// A difference is looked at again after this at the earliest.
+const SECOND_LOOK: Duration = Duration::from_secs(5);
+
+/// So often in a row a difference must stand still: the second time proves it.
+const STILL: u32 = 2;
+
+/// So often a difference may move before nobody can say what it is.
+const HOT_MAX: u32 = 8;
+
+/// When a difference is looked at again: when whatever one store is about to get
+/// must have come, though standbys lag.
+pub fn second_look(lag: Option<Duration>) -> Duration {
+    lag.map_or(SECOND_LOOK, |lag| (lag * 2).max(SECOND_LOOK))
+}
+
+/// The hash of what a row says, or of its key.
+pub type Hash = u128;
+
+/// What says which rows belong together: the fields of the key, as one store has
+/// them.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RowKey(pub RawDocumentBuf);
+
+impl RowKey {
+    /// The key of a row; a field that is not there is null.
+    pub fn of(row: &RawDocument, fields: &[String]) -> RowKey {
+        let mut key = RawDocumentBuf::new();
+        for field in fields {
+            let value = row.get(field).ok().flatten().unwrap_or(RawBsonRef::Null);
+            if let Ok(name) = bson::raw::CString::try_from(field.as_str()) {
+                key.append(name, value);
+            }
+        }
+        RowKey(key)
+    }
+
+    /// What is equal of keys that are: of numbers their value.
+    pub fn id(&self) -> Hash {
+        hash(&self.0).unwrap_or_else(|_| canonical::digest(self.0.as_bytes()))
+    }
+
+    /// Its values, in the order of the key.
+    pub fn values(&self) -> impl Iterator<Item = RawBsonRef<'_>> {
+        self.0.iter().filter_map(|field| field.ok().map(|(_, value)| value))
+    }
+
+    /// For machines: the value of a key of one field, else an object.
+    pub fn json(&self) -> serde_json::Value {
+        let json = |value: RawBsonRef<'_>| {
+            bson::Bson::try_from(value).map_or(serde_json::Value::Null, |value| match value {
+                bson::Bson::ObjectId(id) => serde_json::Value::String(id.to_hex()),
+                bson::Bson::Binary(binary) => match binary.to_uuid() {
+                    Ok(uuid) => serde_json::Value::String(uuid.to_string()),
+                    Err(_) => bson::Bson::Binary(binary).into_relaxed_extjson(),
+                },
+                value => value.into_relaxed_extjson(),
+            })
+        };
+        let fields: Vec<_> = self.0.iter().filter_map(Result::ok).collect();
+        match fields.as_slice() {
+            [(_, value)] => json(*value),
+            fields => fields
+                .iter()
+                .map(|(name, value)| (name.to_string(), json(*value)))
+                .collect::<serde_json::Map<_, _>>()
+                .into(),
+        }
+    }
+}
+
+/// `_id = 7`, `tenant = 2, id = "b"`.
+impl fmt::Display for RowKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let json = self.json();
+        let mut comma = "";
+        let is_one = self.0.iter().count() == 1;
+        for (name, _) in self.0.iter().filter_map(Result::ok) {
+            let value = if is_one { &json } else { &json[name.as_str()] };
+            write!(f, "{comma}{name} = {value}")?;
+            comma = ", ";
+        }
+        Ok(())
+    }
+}
+
+/// Rows of one store, of which nothing but their keys is kept.
+#[derive(Debug, Default)]
+pub struct Rows {
+    /// All of them in one: rows of two stores with an equal fingerprint are the same.
+    pub fingerprint: RangeHash,
+    /// One behind the other: a row has no memory of its own.
+    keys: Vec<u8>,
+    /// Where each key begins, and the hash of its row.
+    hashes: Vec<(usize, Hash)>,
+    /// Rows that cannot be compared, and why.
+    unreadable: Vec<(RowKey, String)>,
+    /// What the last row says.
+    bytes: Vec<u8>,
+}
+
+/// The hash of what a row says.
+pub fn hash(row: &RawDocument) -> Result<Hash, Bad> {
+    canonical::hash(row, &[])
+}
+
+/// A document as what it is when it is a row: an ObjectId is the text or the bytes that
+/// its column has, and a `char(n)` has no blanks at its end. What no column could hold
+/// stays what it is, and differs.
+pub fn as_row<'a>(document: &'a RawDocument, columns: &[Column]) -> Cow<'a, RawDocument> {
+    let of = |name: &str| columns.iter().find(|column| column.name == name);
+    let turns = |name: &str, value: RawBsonRef<'_>| match value {
+        RawBsonRef::ObjectId(_) | RawBsonRef::Array(_) => true,
+        RawBsonRef::String(text) => {
+            text.ends_with(' ') && of(name).is_some_and(|it| matches!(it.kind, Holds::Char(_)))
+        }
+        _ => false,
+    };
+    let fields = || document.iter_elements().filter_map(Result::ok);
+    let value = |field: &RawElement<'a>| field.value().unwrap_or(RawBsonRef::Null);
+    if !fields().any(|field| turns(field.key().as_str(), value(&field))) {
+        return Cow::Borrowed(document);
+    }
+    let mut row = RawDocumentBuf::new();
+    for field in fields() {
+        let (name, value) = (field.key(), value(&field));
+        let mut one = RawDocumentBuf::new();
+        one.append(name, value);
+        let kept = of(name.as_str())
+            .filter(|_| turns(name.as_str(), value))
+            .and_then(|column| mapping::kept(std::slice::from_ref(column), &one).ok());
+        let kept = kept.unwrap_or(one);
+        if let Ok(Some(value)) = kept.get(name.as_str()) {
+            row.append(name, value);
+        }
+    }
+    Cow::Owned(row)
+}
+
+impl Rows {
+    /// One more row.
+    pub fn push(&mut self, row: &RawDocument, key: &RowKey) {
+        self.bytes.clear();
+        if let Err(Bad { reason }) = canonical::append(row, &[], &mut self.bytes) {
+            return self.push_unreadable(key.clone(), reason);
+        }
+        let hash = canonical::digest(&self.bytes);
+        self.fingerprint.add(hash);
+        self.hashes.push((self.keys.len(), hash));
+        self.keys.extend_from_slice(key.0.as_bytes());
+    }
+
+    /// One more row, that cannot be compared.
+    pub fn push_unreadable(&mut self, key: RowKey, why: String) {
+        self.unreadable.push((key, why));
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.hashes.len() + self.unreadable.len()
+    }
+
+    /// There is none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The keys of those that can be compared.
+    pub fn keys(&self) -> impl Iterator<Item = RowKey> {
+        let ends = self.hashes.iter().skip(1).map(|(at, _)| *at).chain([self.keys.len()]);
+        let bytes = self.hashes.iter().zip(ends).map(|((at, _), end)| &self.keys[*at..end]);
+        bytes.filter_map(|bytes| RawDocumentBuf::from_bytes(bytes.to_vec()).ok().map(RowKey))
+    }
+
+    /// What there is of each key.
+    fn seen(&self) -> BTreeMap<Hash, (RowKey, Seen)> {
+        let mut seen: BTreeMap<Hash, (RowKey, Seen)> = BTreeMap::new();
+        let mut add = |key: RowKey, one: Seen| {
+            let entry = seen.entry(key.id()).or_insert((key, Seen::Nothing));
+            entry.1 = std::mem::replace(&mut entry.1, Seen::Nothing).and(one);
+        };
+        for (key, (_, hash)) in self.keys().zip(&self.hashes) {
+            add(key, Seen::One(*hash));
+        }
+        for (key, why) in &self.unreadable {
+            add(key.clone(), Seen::Unreadable(why.clone()));
+        }
+        seen
+    }
+}
+
+/// The keys under which the two do not have the same.
+pub fn differences(postgres: &Rows, mongo: &Rows) -> Vec<(RowKey, Look)> {
+    let are_readable = postgres.unreadable.is_empty() && mongo.unreadable.is_empty();
+    if are_readable && postgres.fingerprint == mongo.fingerprint {
+        return Vec::new();
+    }
+    let mut in_mongo = mongo.seen();
+    let mut found = Vec::new();
+    for (id, (key, postgres)) in postgres.seen() {
+        let mongo = in_mongo.remove(&id).map_or(Seen::Nothing, |(_, seen)| seen);
+        found.push((key, Look { postgres, mongo }));
+    }
+    let rest = in_mongo.into_values();
+    found.extend(rest.map(|(key, mongo)| (key, Look { postgres: Seen::Nothing, mongo })));
+    found.retain(|(_, look)| look.differs());
+    found
+}
+
+/// What one store has under a key.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Seen {
+    /// No row.
+    Nothing,
+    /// A row, by its hash.
+    One(Hash),
+    /// So many rows, which a key does not have; and all their hashes in one.
+    Several(u64, RangeHash),
+    /// A row that cannot be compared, and why.
+    Unreadable(String),
+}
+
+impl Seen {
+    /// With one more of the same key.
+    #[must_use]
+    pub fn and(self, other: Seen) -> Seen {
+        let both = |one: Hash, other: Hash| {
+            let mut all = RangeHash::default();
+            all.add(one);
+            all.add(other);
+            Seen::Several(2, all)
+        };
+        match (self, other) {
+            (Seen::Nothing, it) | (it, Seen::Nothing) => it,
+            (Seen::One(one), Seen::One(other)) => both(one, other),
+            (Seen::Several(count, mut all), Seen::One(one))
+            | (Seen::One(one), Seen::Several(count, mut all)) => {
+                all.add(one);
+                Seen::Several(count + 1, all)
+            }
+            (it @ (Seen::Unreadable(_) | Seen::Several(..)), _) | (_, it) => it,
+        }
+    }
+}
+
+/// What both stores have under one key.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Look {
+    /// In Postgres.
+    pub postgres: Seen,
+    /// In MongoDB.
+    pub mongo: Seen,
+}
+
+impl Look {
+    /// They do not have the same.
+    pub fn differs(&self) -> bool {
+        self.postgres != self.mongo || matches!(self.postgres, Seen::Unreadable(_))
+    }
+
+    /// What differs, as long as something does.
+    fn kind(&self) -> Kind {
+        match (&self.postgres, &self.mongo) {
+            (Seen::Unreadable(_), _) | (_, Seen::Unreadable(_)) => Kind::NotComparable,
+            (Seen::Several(..), _) | (_, Seen::Several(..)) => Kind::Duplicate,
+            (Seen::Nothing, _) => Kind::MissingInPostgres,
+            (_, Seen::Nothing) => Kind::MissingInMongo,
+            (Seen::One(_), Seen::One(_)) => Kind::Different,
+        }
+    }
+
+    fn why(&self) -> Option<String> {
+        match (&self.postgres, &self.mongo) {
+            (Seen::Unreadable(why), _) | (_, Seen::Unreadable(why)) => Some(why.clone()),
+            (Seen::Several(count, _), _) => Some(format!("{count} rows in Postgres have this key")),
+            (_, Seen::Several(count, _)) => {
+                Some(format!("{count} documents in MongoDB have this key"))
+            }
+            _ => None,
+        }
+    }
+}
+
+/// What is not the same.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Kind {
+    /// MongoDB has it, Postgres does not.
+    MissingInPostgres,
+    /// Postgres has it, MongoDB does not.
+    MissingInMongo,
+    /// Both have it, and not the same of it.
+    Different,
+    /// More than one row has this key.
+    Duplicate,
+    /// It has no document, so nobody can say.
+    NotComparable,
+    /// It changed each time it was looked at, and was never the same.
+    Unresolved,
+}
+
+/// One key under which the two do not have the same.
+#[derive(Clone, Debug, Eq, PartialEq, Serialize)]
+pub struct Difference {
+    /// Which.
+    pub key: serde_json::Value,
+    /// What is not the same.
+    pub kind: Kind,
+    /// Where both have it: the fields in which they differ.
+    pub fields: Vec<String>,
+    /// Why it cannot be compared; how many have the key.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// The key for people.
+    #[serde(skip)]
+    pub shown: String,
+}
+
+/// `_id = 7 differs in email, name`.
+impl fmt::Display for Difference {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Difference { kind, fields, shown, .. } = self;
+        let reason = self.reason.as_deref().unwrap_or_default();
+        match kind {
+            Kind::MissingInPostgres => write!(f, "{shown} is missing in Postgres"),
+            Kind::MissingInMongo => write!(f, "{shown} is missing in MongoDB"),
+            Kind::Different => write!(f, "{shown} differs in {}", fields.join(", ")),
+            Kind::Duplicate => write!(f, "{shown}: {reason}"),
+            Kind::NotComparable => write!(f, "{shown} cannot be compared: {reason}"),
+            Kind::Unresolved => write!(f, "{shown} changes all the time, and was never the same"),
+        }
+    }
+}
+
+/// A difference that is looked at again.
+#[derive(Clone, Debug)]
+struct Suspect {
+    key: RowKey,
+    look: Look,
+    /// The range in which it was found.
+    range: u64,
+    due: Duration,
+    still: u32,
+    hot: u32,
+}
+
+/// The differences that are no verdict yet, and the verdicts.
+#[derive(Debug)]
+pub struct Watch {
+    again: Duration,
+    suspects: BTreeMap<Hash, Suspect>,
+    differences: Vec<Difference>,
+    diverged: u64,
+    unresolved: u64,
+}
+
+impl Watch {
+    /// Nothing differs. What does is looked at `again` after so long.
+    pub fn new(again: Duration) -> Watch {
+        Watch {
+            again,
+            suspects: BTreeMap::new(),
+            differences: Vec::new(),
+            diverged: 0,
+            unresolved: 0,
+        }
+    }
+
+    /// What was found in a range. One that is watched already stays what it is.
+    pub fn suspect(&mut self, now: Duration, range: u64, key: RowKey, look: Look) {
+        let due = now + self.again;
+        let suspect = Suspect { key, look, range, due, still: 0, hot: 0 };
+        self.suspects.entry(suspect.key.id()).or_insert(suspect);
+    }
+
+    /// What is to be looked at now, not more than so many.
+    pub fn due(&self, now: Duration, most: usize) -> Vec<RowKey> {
+        let mut due: Vec<&Suspect> =
+            self.suspects.values().filter(|suspect| suspect.due <= now).collect();
+        due.sort_by_key(|suspect| suspect.due);
+        due.iter().take(most).map(|suspect| suspect.key.clone()).collect()
+    }
+
+    /// When the next one is to be looked at.
+    pub fn next(&self) -> Option<Duration> {
+        self.suspects.values().map(|suspect| suspect.due).min()
+    }
+
+    /// It was looked at again. `fields` are those in which the rows of that look
+    /// differ.
+    pub fn look(&mut self, now: Duration, key: &RowKey, look: &Look, fields: &[String]) {
+        let id = key.id();
+        let Some(suspect) = self.suspects.get_mut(&id) else { return };
+        let before = std::mem::replace(&mut suspect.look, look.clone());
+        // One has come to where the other was.
+        let has_followed =
+            *look != before && (look.mongo == before.postgres || look.postgres == before.mongo);
+        if !look.differs() || has_followed {
+            self.suspects.remove(&id);
+            return;
+        }
+        let kind = if *look == before {
+            suspect.still += 1;
+            (suspect.still >= STILL).then(|| look.kind())
+        } else {
+            suspect.still = 0;
+            suspect.hot += 1;
+            (suspect.hot >= HOT_MAX).then_some(Kind::Unresolved)
+        };
+        let Some(kind) = kind else {
+            suspect.due = now + self.again;
+            return;
+        };
+        self.suspects.remove(&id);
+        match kind {
+            Kind::Unresolved => self.unresolved += 1,
+            _ => self.diverged += 1,
+        }
+        if self.differences.len() < TOLD_MAX {
+            let fields = if kind == Kind::Different { fields.to_vec() } else { Vec::new() };
+            let (reason, shown) = (look.why(), key.to_string());
+            self.differences.push(Difference { key: key.json(), kind, fields, reason, shown });
+        }
+    }
+
+    /// So many are not decided.
+    pub fn len(&self) -> usize {
+        self.suspects.len()
+    }
+
+    /// All that was found is decided.
+    pub fn is_empty(&self) -> bool {
+        self.suspects.is_empty()
+    }
+
+    /// The first range of which something is not decided.
+    pub fn first_range(&self) -> Option<u64> {
+        self.suspects.values().map(|suspect| suspect.range).min()
+    }
+
+    /// More is not told: going on would prove nothing that is not proven.
+    pub fn is_full(&self) -> bool {
+        self.differences.len() >= TOLD_MAX
+    }
+
+    /// Nothing was found that counts.
+    pub fn is_clean(&self) -> bool {
+        self.diverged == 0 && self.unresolved == 0
+    }
+
+    /// What was found.
+    pub fn verdict(mut self) -> Verdict {
+        self.differences.sort_by(|a, b| order(a).cmp(&order(b)));
+        match (self.diverged, self.unresolved) {
+            (0, 0) => Verdict::Clean,
+            (0, count) => Verdict::Unresolved { count, differences: self.differences },
+            (diverged, unresolved) => {
+                Verdict::Diverged { count: diverged + unresolved, differences: self.differences }
+            }
+        }
+    }
+}
+
+/// Numbers as numbers, the rest as texts: for people who read a list.
+fn order(of: &Difference) -> (Option<i64>, &str) {
+    (of.key.as_i64(), &of.shown)
+}
+
+/// What a comparison says.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Verdict {
+    /// The rows are the documents.
+    Clean,
+    /// They are not.
+    Diverged {
+        /// So many are not.
+        count: u64,
+        /// The first [`TOLD_MAX`] of them.
+        differences: Vec<Difference>,
+    },
+    /// Nothing stood still long enough to tell.
+    Unresolved {
+        /// So many.
+        count: u64,
+        /// The first [`TOLD_MAX`] of them.
+        differences: Vec<Difference>,
+    },
+}

@@ -1,0 +1,1 @@
+//! An application writes while its stores are compared.
