@@ -186,12 +186,15 @@ pub struct ComparisonProgress {
     pub rate: u64,
     /// Differences that are looked at again before they count.
     pub undecided: usize,
+    /// All rows were read: nothing is left but to look again.
+    pub is_read: bool,
 }
 
 impl ComparisonProgress {
     /// How much of it is done, in percent.
     pub fn percent(&self) -> u64 {
         match self.estimate {
+            _ if self.is_read => 100,
             0 => 0,
             estimate => (self.rows.saturating_mul(100) / estimate).min(100),
         }

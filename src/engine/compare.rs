@@ -39,7 +39,7 @@ const LOOK_KEYS: usize = 256;
 const TOLD_EVERY: Duration = Duration::from_secs(1);
 
 /// How often is recorded how far it is.
-const KEPT_EVERY: Duration = Duration::from_secs(5);
+pub const KEPT_EVERY: Duration = Duration::from_secs(5);
 
 /// What is compared.
 #[derive(Clone, Copy)]
@@ -62,6 +62,8 @@ pub struct Task<'a> {
     pub timeouts: Timeouts,
     /// When a difference is looked at again.
     pub again: Duration,
+    /// How often is recorded how far it is.
+    pub keep: Duration,
 }
 
 /// What came out.
@@ -117,6 +119,7 @@ pub async fn compare<P: ComparedRows, M: ComparedDocuments>(
         open: VecDeque::new(),
         told: None,
         kept: Instant::now(),
+        is_read: false,
         postgres,
         mongo,
         rows: &rows,
@@ -215,6 +218,7 @@ struct Comparison<'a, P: ComparedRows, M: ComparedDocuments> {
     open: VecDeque<(u64, Place)>,
     told: Option<Instant>,
     kept: Instant,
+    is_read: bool,
 }
 
 impl<P: ComparedRows, M: ComparedDocuments> Comparison<'_, P, M> {
@@ -224,6 +228,7 @@ impl<P: ComparedRows, M: ComparedDocuments> Comparison<'_, P, M> {
         if self.along_the_rows().await? || (!self.has_ranges && self.what_only_mongo_has().await?) {
             return Ok(true);
         }
+        self.is_read = true;
         while let Some(due) = self.watch.next() {
             if self.watch.is_full() {
                 return Ok(true);
@@ -377,7 +382,7 @@ impl<P: ComparedRows, M: ComparedDocuments> Comparison<'_, P, M> {
         let Some(record) = self.task.record else { return Ok(()) };
         let first = self.watch.first_range().unwrap_or(u64::MAX);
         let mut place = None;
-        if self.kept.elapsed() < KEPT_EVERY || !self.watch.is_clean() {
+        if self.kept.elapsed() < self.task.keep || !self.watch.is_clean() {
             return Ok(());
         }
         while self.open.front().is_some_and(|(seq, _)| *seq < first) {
@@ -436,6 +441,7 @@ impl<P: ComparedRows, M: ComparedDocuments> Comparison<'_, P, M> {
             estimate: self.estimate.max(self.passed),
             rate,
             undecided: self.watch.len(),
+            is_read: self.is_read,
         }));
     }
 }

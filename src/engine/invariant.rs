@@ -7,7 +7,7 @@ use crate::core::id::Version;
 use crate::core::notice::{Notice, Notices};
 use crate::core::parse::manifest::{Check, Invariant, MongoAnswer, MongoSource, Sample};
 use crate::core::step::{MongoStep, PgStep, Timeouts};
-use crate::engine::compare::{Compared, Task, compare};
+use crate::engine::compare::{Compared, KEPT_EVERY, Task, compare};
 use crate::engine::{Clock, Stop};
 use crate::store::invariant::{Invariants, shown};
 use crate::store::{MongoStore, PostgresStore, StoreError, Stores};
@@ -23,6 +23,11 @@ const SECOND_LOOK: Duration = Duration::from_secs(2);
 
 /// So many differences of a comparison are shown to people.
 const SHOWN_MAX: usize = 20;
+
+/// What to do about rows of which nobody can say whether they are the same.
+const UNRESOLVED: &str = "cleanup was not run, and what was done before is recorded; look whether \
+     one store's writes reach the other, and run `migrate up` (or `migrate cleanup`) again when \
+     these rows are written less often";
 
 /// What an invariant is checked with.
 pub struct Asking<'a> {
@@ -55,6 +60,8 @@ pub struct Checked {
     pub sample: Vec<String>,
     /// The differences that a comparison found, as far as they are told one by one.
     pub differences: Vec<Difference>,
+    /// What to do about it, if it is not to mend the data.
+    pub next: Option<&'static str>,
     /// How long ago it began when it ended, where that counts: of a comparison.
     pub age: Option<Duration>,
     /// How long it took.
@@ -84,7 +91,7 @@ impl Checked {
             expected: self.expected,
             found: self.found,
             sample: self.sample,
-            next: None,
+            next: self.next,
         })
     }
 }
@@ -101,7 +108,7 @@ pub async fn check<P: PostgresStore, M: MongoStore>(
     notices: &mut dyn Notices,
 ) -> Result<Checked, Unanswered> {
     let begun = asking.clock.now();
-    let (mut differences, mut sample, mut age) = (Vec::new(), Vec::new(), None);
+    let (mut differences, mut sample, mut age, mut next) = (Vec::new(), Vec::new(), None, None);
     let (holds, expected, found) = match &invariant.check {
         Check::Postgres { query, expect } => {
             let value = stores.postgres()?.value(query, asking.timeouts).await?;
@@ -137,11 +144,15 @@ pub async fn check<P: PostgresStore, M: MongoStore>(
                 max_age: max_age.unwrap_or(MAX_AGE),
                 timeouts: asking.timeouts,
                 again: second_look(asking.lag),
+                keep: KEPT_EVERY,
             };
             let (in_postgres, in_mongo) = stores.both()?;
             let compared = compare(in_postgres, in_mongo, task, asking.stop, notices).await?;
             let found = words(&compared);
             age = Some(compared.age);
+            if matches!(compared.verdict, Verdict::Unresolved { .. }) {
+                next = Some(UNRESOLVED);
+            }
             let holds = compared.verdict == Verdict::Clean;
             if let Verdict::Diverged { differences: told, .. }
             | Verdict::Unresolved { differences: told, .. } = compared.verdict
@@ -158,7 +169,7 @@ pub async fn check<P: PostgresStore, M: MongoStore>(
         sample.extend(shown(rows(stores, of_it, asking.timeouts).await));
     }
     let took = between(begun, asking.clock.now());
-    Ok(Checked { holds, expected, found, sample, differences, age, took })
+    Ok(Checked { holds, expected, found, sample, differences, next, age, took })
 }
 
 /// What a comparison found, in a few words.

@@ -234,7 +234,7 @@ impl Human {
         let told = self.told.get_or_insert_with(|| Told { at: Instant::now(), state });
         if told.at.elapsed() >= PROGRESS_EVERY {
             told.at = Instant::now();
-            if !self.look.terminal {
+            if !self.look.terminal && !progress.is_read {
                 self.line(Volume::Normal, &format!("  {}  {line}", progress.name));
             }
         }

@@ -16,6 +16,7 @@ mod transcript;
 
 mod transcripts;
 
+mod compared;
 mod crowd;
 mod damaged;
 mod json;

@@ -7,4 +7,5 @@ mod support;
 mod keys;
 mod pair;
 mod planted;
+mod resumed;
 mod writers;

@@ -3,13 +3,16 @@
 use crate::support::Database;
 use bson::{Document, doc};
 use lockstep::core::compare::{Difference, Kind, Verdict};
+use lockstep::core::history::Record;
 use lockstep::core::id::Version;
+use lockstep::core::notice::Notices;
 use lockstep::core::parse::manifest::{self, Check};
 use lockstep::core::step::Timeouts;
 use lockstep::engine::Stop;
 use lockstep::engine::compare::{Compared, Task, Unanswered, compare};
 use lockstep::store::mongo::{Mongo, MongoConfig};
 use lockstep::store::postgres::{Postgres, PostgresConfig};
+use lockstep::store::{Lease, Outcome, Run, Store as _};
 use std::time::Duration;
 use tokio_postgres::{Client, NoTls};
 
@@ -49,6 +52,17 @@ impl Pair {
 
     /// What `compare = { … }` finds.
     pub async fn try_compare(&self, toml: &str, stop: &Stop) -> Result<Compared, Unanswered> {
+        self.told(toml, stop, None, &mut |_| {}).await
+    }
+
+    /// The same with a record, and with somebody who listens.
+    pub async fn told(
+        &self,
+        toml: &str,
+        stop: &Stop,
+        kept: Option<Kept<'_>>,
+        notices: &mut dyn Notices,
+    ) -> Result<Compared, Unanswered> {
         let toml = format!("[[invariant]]\nname = 'x'\ncompare = {toml}");
         let mut manifest = manifest::read(&toml).unwrap();
         let Check::Compare { postgres, mongo, key, .. } = manifest.invariants.remove(0).check
@@ -56,21 +70,33 @@ impl Pair {
             panic!("{toml}");
         };
         let config = PostgresConfig::parse(&self.database.postgres_url).unwrap();
-        let mut in_postgres = Postgres::connect(config, "a").await.unwrap();
+        let run = kept.as_ref().map_or("a", |kept| &kept.run.id);
+        let mut in_postgres = Postgres::connect(config, run).await.unwrap();
+        if let Some(kept) = &kept {
+            in_postgres.found("a pair").await.unwrap();
+            let lease = in_postgres.acquire(kept.run).await.unwrap();
+            assert!(matches!(lease, Lease::Ours { .. }), "{lease:?}");
+        }
         let config = MongoConfig::parse(&self.database.mongo_uri).await.unwrap();
         let mut in_mongo = Mongo::connect(config, "a").await.unwrap();
         let task = Task {
             version: Version(1),
             name: "x",
-            record: None,
+            record: kept.as_ref().map(|kept| kept.record),
             postgres: &postgres,
             mongo: &mongo,
             key: &key,
-            max_age: Duration::MAX,
+            max_age: kept.as_ref().map_or(Duration::MAX, |kept| kept.max_age),
             timeouts: Timeouts::default(),
             again: self.again,
+            keep: Duration::ZERO,
         };
-        compare(&mut in_postgres, &mut in_mongo, task, stop, &mut |_| {}).await
+        let compared = compare(&mut in_postgres, &mut in_mongo, task, stop, notices).await;
+        if kept.is_some() {
+            let outcome = Outcome { word: "stopped", error: None, to_version: None };
+            in_postgres.release(&outcome).await.unwrap();
+        }
+        compared
     }
 
     pub async fn compare(&self, toml: &str) -> Compared {
@@ -88,6 +114,14 @@ impl Pair {
     pub fn expect_clean(compared: &Compared, rows: u64) {
         assert_eq!((&compared.verdict, compared.rows), (&Verdict::Clean, rows));
     }
+}
+
+/// Where a comparison records how far it is.
+#[derive(Clone, Copy)]
+pub struct Kept<'a> {
+    pub run: &'a Run,
+    pub record: &'a Record,
+    pub max_age: Duration,
 }
 
 /// The differences of a verdict.
