@@ -522,3 +522,248 @@ pub enum Verdict {
         differences: Vec<Difference>,
     },
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bson::{Bson, Document, doc};
+    use proptest::prelude::*;
+
+    const AGAIN: Duration = Duration::from_secs(5);
+
+    fn row(document: &Document) -> RawDocumentBuf {
+        RawDocumentBuf::try_from(document).unwrap()
+    }
+
+    fn fields() -> Vec<String> {
+        vec!["_id".to_owned()]
+    }
+
+    fn rows(documents: &[Document]) -> Rows {
+        let mut rows = Rows::default();
+        for document in documents {
+            let row = row(document);
+            rows.push(&row, &RowKey::of(&row, &fields()));
+        }
+        rows
+    }
+
+    fn kinds(postgres: &[Document], mongo: &[Document]) -> Vec<(String, Kind)> {
+        let found = differences(&rows(postgres), &rows(mongo));
+        let mut kinds: Vec<(String, Kind)> =
+            found.iter().map(|(key, look)| (key.to_string(), look.kind())).collect();
+        kinds.sort_by(|a, b| a.0.cmp(&b.0));
+        kinds
+    }
+
+    #[test]
+    fn rows_are_the_same_whatever_their_order_and_types() {
+        let postgres = [doc! { "_id": 1, "a": 1.5, "b": Bson::Null }, doc! { "_id": 2_i64 }];
+        let mongo = [doc! { "_id": 2.0 }, doc! { "a": 1.5, "_id": 1 }];
+        assert_eq!(kinds(&postgres, &mongo), []);
+    }
+
+    #[test]
+    fn what_is_missing_different_or_there_twice_is_told_apart() {
+        let postgres = [
+            doc! { "_id": 1 },
+            doc! { "_id": 2, "a": 1 },
+            doc! { "_id": 3 },
+            doc! { "_id": 3, "a": 1 },
+        ];
+        let mongo = [doc! { "_id": 2, "a": 2 }, doc! { "_id": 3 }, doc! { "_id": 4 }];
+        let expected = [
+            ("_id = 1", Kind::MissingInMongo),
+            ("_id = 2", Kind::Different),
+            ("_id = 3", Kind::Duplicate),
+            ("_id = 4", Kind::MissingInPostgres),
+        ];
+        assert_eq!(kinds(&postgres, &mongo), expected.map(|(key, kind)| (key.to_owned(), kind)));
+    }
+
+    #[test]
+    fn a_row_that_cannot_be_compared_is_never_the_same() {
+        let key = RowKey::of(&row(&doc! { "_id": 1 }), &fields());
+        let (mut one, mut other) = (Rows::default(), Rows::default());
+        one.push_unreadable(key.clone(), "why".to_owned());
+        other.push_unreadable(key, "why".to_owned());
+        assert_eq!(differences(&one, &other).len(), 1);
+    }
+
+    #[test]
+    fn an_object_id_is_what_its_column_has() {
+        let id = bson::oid::ObjectId::parse_str("507f1f77bcf86cd799439011").unwrap();
+        let column = |kind| [Column { name: "_id".to_owned(), kind }];
+        let document = row(&doc! { "_id": id, "a": 1 });
+        let text = as_row(&document, &column(Holds::Char(Some(24))));
+        assert_eq!(*text, *row(&doc! { "_id": "507f1f77bcf86cd799439011", "a": 1 }));
+        let bytes = as_row(&document, &column(Holds::Bytea));
+        assert_eq!(bytes.get_binary("_id").unwrap().bytes, id.bytes());
+        assert_eq!(*as_row(&document, &column(Holds::Int4)), *document);
+        let padded = row(&doc! { "_id": "ab  " });
+        assert_eq!(*as_row(&padded, &column(Holds::Char(Some(4)))), *row(&doc! { "_id": "ab" }));
+        assert_eq!(*as_row(&padded, &column(Holds::Text(None))), *padded);
+    }
+
+    fn key() -> RowKey {
+        RowKey::of(&row(&doc! { "_id": 1 }), &fields())
+    }
+
+    fn look(postgres: u128, mongo: u128) -> Look {
+        let seen = |hash| if hash == 0 { Seen::Nothing } else { Seen::One(hash) };
+        Look { postgres: seen(postgres), mongo: seen(mongo) }
+    }
+
+    /// What comes of looks at one key, each when it is due.
+    fn verdict(looks: &[(u128, u128)]) -> Option<Verdict> {
+        let mut watch = Watch::new(AGAIN);
+        let mut now = Duration::ZERO;
+        watch.suspect(now, 1, key(), look(looks[0].0, looks[0].1));
+        for (postgres, mongo) in &looks[1..] {
+            assert_eq!(watch.due(now, 9), [], "it is not due yet");
+            now = watch.next()?;
+            assert_eq!(watch.due(now, 9), [key()]);
+            watch.look(now, &key(), &look(*postgres, *mongo), &["a".to_owned()]);
+        }
+        watch.is_empty().then(|| watch.verdict())
+    }
+
+    #[test]
+    fn a_difference_that_stands_still_twice_has_diverged() {
+        assert_eq!(verdict(&[(1, 2), (1, 2)]), None);
+        for (looks, kind) in [((1, 2), Kind::Different), ((1, 0), Kind::MissingInMongo)] {
+            let Some(Verdict::Diverged { count: 1, differences }) = verdict(&[looks; 3]) else {
+                panic!("{looks:?}");
+            };
+            assert_eq!(differences[0].kind, kind);
+        }
+        // What moved has to stand still twice again.
+        assert_eq!(verdict(&[(1, 2), (1, 2), (3, 2), (3, 2)]), None);
+    }
+
+    #[test]
+    fn what_follows_is_fine_though_it_is_late() {
+        for looks in [
+            [(1, 2), (1, 1)],
+            [(1, 2), (2, 2)],
+            // The other has come to where this one was, which has gone on.
+            [(1, 2), (3, 1)],
+            [(1, 2), (2, 3)],
+            [(1, 0), (2, 1)],
+            [(0, 1), (0, 0)],
+        ] {
+            assert_eq!(verdict(&looks), Some(Verdict::Clean), "{looks:?}");
+        }
+    }
+
+    #[test]
+    fn what_moves_at_each_look_is_unresolved() {
+        let looks: Vec<(u128, u128)> = (1..=9).map(|n| (n * 10, 5)).collect();
+        assert!(matches!(verdict(&looks), Some(Verdict::Unresolved { count: 1, .. })));
+    }
+
+    #[test]
+    fn a_range_is_open_until_all_of_it_is_decided() {
+        let mut watch = Watch::new(AGAIN);
+        assert_eq!(watch.first_range(), None);
+        let other = RowKey::of(&row(&doc! { "_id": 2 }), &fields());
+        watch.suspect(Duration::ZERO, 7, key(), look(1, 2));
+        watch.suspect(Duration::ZERO, 3, other.clone(), look(1, 2));
+        assert_eq!(watch.first_range(), Some(3));
+        watch.look(AGAIN, &other, &look(1, 1), &[]);
+        assert_eq!(watch.first_range(), Some(7));
+    }
+
+    /// One key, and who writes it: at times, in one store, and in the other later.
+    #[derive(Clone, Debug)]
+    struct Application {
+        /// Milliseconds; the values are 1, 2, 3 …
+        writes: Vec<u64>,
+        late: Vec<u64>,
+        postgres_first: bool,
+    }
+
+    /// What the second store has at a time, when writes come to it in their order.
+    fn at(writes: &[u64], late: Option<&[u64]>, now: u64) -> u128 {
+        let mut there = 0;
+        let mut value = 0;
+        for (n, write) in writes.iter().enumerate() {
+            there = there.max(write + late.map_or(0, |late| late[n]));
+            if there <= now {
+                value = n as u128 + 1;
+            }
+        }
+        value
+    }
+
+    impl Application {
+        fn look(&self, first: u64, second: u64) -> Look {
+            let early = at(&self.writes, None, if self.postgres_first { first } else { second });
+            let late =
+                at(&self.writes, Some(&self.late), if self.postgres_first { second } else { first });
+            if self.postgres_first { look(early, late) } else { look(late, early) }
+        }
+    }
+
+    fn application() -> impl Strategy<Value = Application> {
+        // Up to a second late, as often as ten times a second, and long pauses.
+        proptest::collection::vec((prop_oneof![0..200u64, 0..8_000u64], 0..1_000u64), 1..80)
+            .prop_flat_map(|writes| (Just(writes), any::<bool>()))
+            .prop_map(|(writes, postgres_first)| {
+                let mut now = 0;
+                let (mut at, mut late) = (Vec::new(), Vec::new());
+                for (gap, delay) in writes {
+                    now += gap;
+                    at.push(now);
+                    late.push(delay);
+                }
+                Application { writes: at, late, postgres_first }
+            })
+    }
+
+    fn compare(read: impl Fn(u64, u64) -> Look, begin: u64, skew: u64) -> Verdict {
+        let mut watch = Watch::new(AGAIN);
+        let first = read(begin, begin + skew);
+        if first.differs() {
+            watch.suspect(Duration::from_millis(begin), 1, key(), first);
+        }
+        while let Some(due) = watch.next() {
+            let now = u64::try_from(due.as_millis()).unwrap();
+            watch.look(due, &key(), &read(now, now + skew), &[]);
+        }
+        watch.verdict()
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(2_000))]
+
+        #[test]
+        fn an_application_that_is_late_is_never_taken_for_a_fault(
+            application in application(), begin in 0..20_000u64, skew in 0..100u64,
+        ) {
+            let verdict = compare(|one, other| application.look(one, other), begin, skew);
+            let is_alarm = matches!(verdict, Verdict::Diverged { .. });
+            prop_assert!(!is_alarm, "{:?}", verdict);
+        }
+
+        /// A write that never came to the second store, after the last that did.
+        #[test]
+        fn a_fault_that_stays_is_found(
+            application in application(), begin in 0..20_000u64, skew in 0..100u64,
+            other in prop_oneof![Just(0u128), Just(1_000u128)],
+        ) {
+            let wrong = |one: u64, two: u64| {
+                let seen = application.look(one, two);
+                let planted = look(other, other);
+                match application.postgres_first {
+                    true => Look { mongo: planted.mongo, ..seen },
+                    false => Look { postgres: planted.postgres, ..seen },
+                }
+            };
+            let last = application.writes.last().copied().unwrap_or(0);
+            let verdict = compare(wrong, begin.max(last + 1), skew);
+            let is_found = matches!(verdict, Verdict::Diverged { count: 1, .. });
+            prop_assert!(is_found, "{:?}", verdict);
+        }
+    }
+}
