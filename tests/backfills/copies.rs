@@ -181,7 +181,7 @@ async fn what_was_read_ahead_is_read_again_after_a_pause() {
         sleep(Duration::from_secs(2)).await;
         let paused = Some("lunch".to_owned());
         pair.source.borrow_mut().steering = Steering { paused, speed: 1.0 };
-        sleep(Duration::from_secs(60)).await;
+        sleep(Duration::from_mins(1)).await;
         pair.source.borrow_mut().steering = Steering::default();
     };
     let pace = Pace { batch: Some(500), ..Pace::default() };
