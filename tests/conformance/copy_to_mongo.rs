@@ -408,6 +408,8 @@ async fn what_would_read_or_sort_everything_for_each_page_is_refused() {
         (by_id("SELECT id + 0 AS id, n FROM t"), "read all of t"),
         (by_id("SELECT t.id, o.n FROM t JOIN other AS o ON o.t = t.id"), "read all of other"),
         (by_id("SELECT g AS id FROM generate_series(1, 1000000) AS g"), "sort"),
+        // What stands in a WITH does not know in which order it is wanted.
+        (by_id("WITH few AS (SELECT * FROM t WHERE id % 2 = 0) SELECT id, n FROM few"), "sort"),
     ] {
         let mut world = World::new(script, copy).await;
         let refusal = world.refusal().await;
@@ -420,7 +422,6 @@ async fn what_would_read_or_sort_everything_for_each_page_is_refused() {
         "SELECT id, (SELECT n FROM other AS o WHERE o.id = t.id) AS n FROM t",
         "SELECT id, count(*) AS n FROM t GROUP BY id",
         "SELECT o.id, t.n FROM other AS o, LATERAL (SELECT n FROM t WHERE t.id = o.n) AS t",
-        "WITH few AS (SELECT * FROM t WHERE id % 2 = 0) SELECT id, n FROM few",
         "SELECT g AS id FROM generate_series(1, 100) AS g",
         "VALUES (1, 2), (3, 4)",
     ] {
