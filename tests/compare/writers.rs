@@ -46,7 +46,7 @@ impl Writer {
                     if !stop.load(Ordering::Relaxed) {
                         seed = seed * 48_271 % 2_147_483_647;
                         let id = seed % (rows / 4) * 4 + lane + 1;
-                        if id % ALONE != 0 && id <= rows {
+                        if !id.is_multiple_of(ALONE) && id <= rows {
                             let n = written.fetch_add(1, Ordering::Relaxed) + 1_000_000;
                             let what = seed % 10;
                             let (key, value) =
