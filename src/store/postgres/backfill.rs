@@ -218,7 +218,7 @@ pub(super) fn statement(
 
 /// What is not done here.
 pub(super) fn not_here(doing: &'static str) -> StoreError {
-    let message = "only `postgres` backfills can be carried out here; copies are not supported yet";
+    let message = "Postgres does not go along rows of its own for this backfill; this is a defect of Lockstep";
     StoreError::new(StoreName::Postgres, doing, Fate::Refused, message)
 }
 
