@@ -105,7 +105,7 @@ async fn in_batches(
         checksum: Checksum::of(b""),
         migration_checksum: Checksum::of(b""),
     };
-    let job = Job { work: &work, record: &record, timeouts: Timeouts::default() };
+    let job = Job { work: &work, record: &record, timeouts: Timeouts::default(), max_bad: 0 };
     let began = Instant::now();
     let survey = store.survey(job, workers, &[]).await.unwrap();
     store.begin(job, &survey.shards, &[]).await.unwrap();

@@ -146,7 +146,7 @@ async fn backfill(store: &mut Postgres, attempt: u32, rows: u64) -> Duration {
         checksum: Checksum::of(b"step"),
         migration_checksum: Checksum::of(b"folder"),
     };
-    let job = Job { work: &work, record: &record, timeouts: Timeouts::default() };
+    let job = Job { work: &work, record: &record, timeouts: Timeouts::default(), max_bad: 0 };
     let began = Instant::now();
     let survey = store.survey(job, 1, &[]).await.expect("a survey");
     store.begin(job, &survey.shards, &[]).await.expect("a beginning");

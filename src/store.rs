@@ -6,6 +6,7 @@ pub mod copy;
 pub mod invariant;
 pub mod mongo;
 pub mod postgres;
+pub mod rejects;
 
 use crate::core::expectation::Broken;
 use crate::core::history::{Entry, Snapshot, Unreadable};
@@ -17,6 +18,7 @@ use crate::store::backfill::Backfills;
 use crate::store::compare::{ComparedDocuments, ComparedRows};
 use crate::store::copy::{Query, Source, Target};
 use crate::store::invariant::Invariants;
+use crate::store::rejects::RefusedRow;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
@@ -54,7 +56,7 @@ pub trait Store {
         versions: &[Version],
     ) -> Result<BTreeMap<Version, Rollback>, StoreError>;
 
-    /// Creates the four tables if they are not there, and the pair's UUID if
+    /// Creates the five tables if they are not there, and the pair's UUID if
     /// there is none. Returns the UUID that is there then. Safe for any number
     /// of engines at once.
     async fn found(&mut self, pair: &str) -> Result<String, StoreError>;
@@ -331,6 +333,9 @@ pub struct Said {
     /// The database did not say this, but what it answered is not what a guard of
     /// the step expects.
     pub broken: Option<Box<Broken>>,
+    /// Of several rows that are written together, the one that is refused, where that
+    /// is known.
+    pub row: Option<Box<RefusedRow>>,
 }
 
 impl StoreError {

@@ -27,9 +27,14 @@ const FREE_PERCENT_MIN: u64 = 15;
 /// So many names of one kind are told; the rest is counted.
 const NAMES_MAX: usize = 5;
 
-/// The four names in both stores.
-pub const HISTORY: [&str; 4] =
-    ["migration_control", "migration_steps", "migration_history", "migration_runs"];
+/// The five names in both stores.
+pub const HISTORY: [&str; 5] = [
+    "migration_control",
+    "migration_steps",
+    "migration_history",
+    "migration_runs",
+    "migration_rejects",
+];
 
 /// How much a finding matters.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]

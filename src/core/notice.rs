@@ -143,6 +143,8 @@ pub struct BackfillProgress {
     pub rows: u64,
     /// Keys that were passed, rewritten or not.
     pub passed: u64,
+    /// Rows that are put aside, in all runs and by all processes.
+    pub rejected: u64,
     /// About how many keys there are to pass.
     pub estimate: u64,
     /// Keys per second in the last seconds.

@@ -21,6 +21,7 @@ mod worker;
 
 use crate::core::backfill::{Backfill, Shard};
 use crate::core::history::Entry;
+use crate::core::id::StoreName;
 use crate::core::notice::{Notice, Notices};
 use crate::core::pace;
 use crate::engine::{Stop, StopReason};
@@ -77,6 +78,8 @@ pub struct Done {
     pub rows: u64,
     /// Keys that were passed.
     pub passed: u64,
+    /// Rows that are put aside, in all runs and by all processes.
+    pub rejected: u64,
     /// How long this call took.
     pub took: Duration,
 }
@@ -111,14 +114,36 @@ pub async fn run<H: Hands, O: Backfills>(
     let work = async {
         let lead = Lead { task, board: &board, watch: &watch };
         let result = lead.rounds(&mut crew).await;
-        board.stop_requested().map_or(result, Err)
+        let result = board.stop_requested().map_or(result, Err);
+        lead.count_rejects(&mut crew.main).await;
+        result
     };
     let result = tokio::select! {
         result = work => result,
         never = watch.go_on(&board) => match never {},
     };
     board.report();
-    result.map(|()| board.done())
+    result?;
+    let done = board.done();
+    if done.rejected > 0 {
+        board.say(Notice::Remark(aside(task.job, done.rejected)));
+    }
+    Ok(done)
+}
+
+/// What became of rows that could not be written.
+fn aside(job: Job<'_>, rejected: u64) -> String {
+    let version = job.record.step.version;
+    let (rows, look) = (
+        if rejected == 1 { "1 row was".to_owned() } else { format!("{rejected} rows were") },
+        match job.work.store() {
+            StoreName::Postgres => {
+                format!("SELECT key, reason FROM migration_rejects WHERE version = {version}")
+            }
+            StoreName::Mongo => format!("db.migration_rejects.find({{ version: {version} }})"),
+        },
+    );
+    format!("{rows} put aside and not written: {look}")
 }
 
 /// Helps with a backfill that another process leads, until nothing of it is left
@@ -212,6 +237,16 @@ struct Lead<'a, 'b, S, O> {
 }
 
 impl<S: Backfills, O: Backfills> Lead<'_, '_, S, O> {
+    /// Counts what is put aside, for whoever is told of it.
+    async fn count_rejects<H: Hands<Store = S>>(&self, session: &mut Session<H>) {
+        let job = self.task.job;
+        if job.max_bad > 0
+            && let Ok(rejected) = session.ask(async |store| store.rejects(job).await).await
+        {
+            self.board.rejected(rejected);
+        }
+    }
+
     /// The first round, and sweeps until one finds nothing.
     async fn rounds<H: Hands<Store = S>>(&self, crew: &mut Crew<H>) -> Result<(), BackfillError> {
         let job = self.task.job;

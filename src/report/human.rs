@@ -324,7 +324,11 @@ fn backfill_line(progress: &BackfillProgress) -> String {
     let [rows, passed, estimate, rate_now, rate, batch] =
         [rows, passed, estimate, rate_now, rate, batch].map(|number| grouped(*number));
     let mut parts = vec![format!("{} %", progress.percent())];
-    parts.push(format!("{passed} of about {estimate} keys, {rows} rows"));
+    let mut counts = format!("{passed} of about {estimate} keys, {rows} rows");
+    if progress.rejected > 0 {
+        counts.push_str(&format!(", {} put aside", grouped(progress.rejected)));
+    }
+    parts.push(counts);
     match &progress.state {
         BackfillState::Stopped(why) => parts.push(format!("stands still: {why}")),
         BackfillState::Running | BackfillState::Slow(_) => {
@@ -407,6 +411,7 @@ mod tests {
     #[test]
     fn a_backfill_says_how_far_it_is_and_why_it_is_no_faster() {
         let mut progress = BackfillProgress {
+            rejected: 0,
             version: Version(2),
             step: "execute/roles".parse().expect("a name"),
             store: StoreName::Postgres,

@@ -113,6 +113,7 @@ fn backfill(progress: &BackfillProgress) -> Value {
         "store": progress.store.word(),
         "rows": progress.rows,
         "passed": progress.passed,
+        "rejected": progress.rejected,
         "estimate": progress.estimate,
         "percent": progress.percent(),
         "rate_now": progress.rate_now,

@@ -19,6 +19,9 @@ pub struct Job<'a> {
     /// From `[timeouts]`; `None` is the engine's own for a batch: 3 s for a lock,
     /// 30 s for a statement.
     pub timeouts: Timeouts,
+    /// So many rows that cannot be written are put aside in `migration_rejects`; one
+    /// more stops it.
+    pub max_bad: u64,
 }
 
 /// A store whose rows can be rewritten in batches.
@@ -97,6 +100,19 @@ pub trait Backfills: Store + Sized {
         shard: &Shard,
         rows: u64,
     ) -> Result<Option<Batch>, StoreError>;
+
+    /// The next row of a shard alone: a batch that has one row. Where the store
+    /// refuses it for what it is (see
+    /// [`is_about_a_row`](crate::store::rejects::is_about_a_row)), it is put aside
+    /// instead, and the cursor moved past it, in one transaction.
+    ///
+    /// [`Fate::Refused`](crate::store::Fate::Refused), with the key, the row and the
+    /// reason, when `max_bad` are put aside already. `None`: as for a batch; and also
+    /// when the row is another than it was a moment ago.
+    async fn single(&mut self, job: Job<'_>, shard: &Shard) -> Result<Option<Batch>, StoreError>;
+
+    /// How many rows of this backfill are put aside, by all runs.
+    async fn rejects(&mut self, job: Job<'_>) -> Result<u64, StoreError>;
 
     /// What people asked of running backfills, from `migration_control`. A store
     /// whose backfills are not steered by anybody says the default.

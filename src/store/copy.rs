@@ -112,8 +112,11 @@ pub trait Target: Backfills {
     }
 
     /// Writes a page and moves the shard's cursor to its end, in one transaction with
-    /// the fence, as [`Backfills::batch`] does. `None`: another run has taken the
-    /// shard, and nothing happened.
+    /// the fence, as [`Backfills::batch`] does; the rows that are bad are put aside in
+    /// that transaction, or refused when they are more than `max_bad`. `None`: another
+    /// run has taken the shard, and nothing happened.
+    ///
+    /// An error that is about one of the documents says which, where it can.
     async fn put(
         &mut self,
         job: Job<'_>,

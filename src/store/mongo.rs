@@ -16,6 +16,7 @@ mod ids;
 mod invariant;
 mod lease;
 mod pace;
+mod rejects;
 mod source;
 mod step;
 

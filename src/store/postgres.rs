@@ -15,6 +15,7 @@ mod invariant;
 mod key;
 mod lease;
 mod pace;
+mod rejects;
 mod source;
 mod step;
 mod survey;

@@ -19,18 +19,18 @@ use std::time::Duration;
 use tokio::time::sleep;
 
 /// Two databases: rows in one, nothing in the other.
-struct Pair {
-    source: Rc<RefCell<World>>,
-    target: Rc<RefCell<World>>,
+pub struct Pair {
+    pub source: Rc<RefCell<World>>,
+    pub target: Rc<RefCell<World>>,
 }
 
 impl Pair {
-    fn of(rows: i64) -> Pair {
+    pub fn of(rows: i64) -> Pair {
         Pair { source: crate::world(rows), target: crate::world(0) }
     }
 
     /// With rows that appear while they are copied.
-    fn broken(source: &[(usize, Fault)], target: &[(usize, Fault)]) -> Pair {
+    pub fn broken(source: &[(usize, Fault)], target: &[(usize, Fault)]) -> Pair {
         let pair = Pair::of(60);
         pair.source.borrow_mut().faults = source.iter().copied().collect();
         pair.source.borrow_mut().arrivals =
@@ -58,7 +58,8 @@ impl Pair {
             timeouts: Timeouts::default(),
         };
         let record = record();
-        let job = Job { work: &backfill.work, record: &record, timeouts: Timeouts::default() };
+        let (timeouts, max_bad) = (Timeouts::default(), self.target.borrow().max_bad);
+        let job = Job { work: &backfill.work, record: &record, timeouts, max_bad };
         let task = Task { job, backfill: &backfill, entries: &[] };
         let project = pace::Settings::default();
         let (_, stop) = Stop::new();
@@ -82,7 +83,7 @@ impl Pair {
         }
     }
 
-    async fn leads(&self, name: &str, pace: Pace) -> Option<Result<Done, BackfillError>> {
+    pub async fn leads(&self, name: &str, pace: Pace) -> Option<Result<Done, BackfillError>> {
         self.target.borrow_mut().leader = Some(name.to_owned());
         let ended = self.ends(name, pace, true).await;
         self.target.borrow_mut().over.insert(name.to_owned());
@@ -90,7 +91,7 @@ impl Pair {
     }
 
     /// Run after run until one succeeds: how many it took.
-    async fn until_done(&self, workers: u64, what: &str) -> usize {
+    pub async fn until_done(&self, workers: u64, what: &str) -> usize {
         for attempt in 1..20 {
             match self.leads(&format!("run {attempt}"), small(workers)).await {
                 Some(Ok(_)) => return attempt,

@@ -3,6 +3,7 @@
 
 mod copies;
 mod model;
+mod rejects;
 
 use lockstep::core::backfill::Backfill;
 use lockstep::core::checksum::Checksum;
@@ -88,7 +89,8 @@ impl<'a> Process<'a> {
     async fn ends(&self, leads: bool) -> Option<Result<Done, BackfillError>> {
         let backfill = backfill(self.pace.clone());
         let record = record();
-        let job = Job { work: &backfill.work, record: &record, timeouts: Timeouts::default() };
+        let (timeouts, max_bad) = (Timeouts::default(), self.world.borrow().max_bad);
+        let job = Job { work: &backfill.work, record: &record, timeouts, max_bad };
         let entries = [Entry::RowGone(Version(9))];
         let task = Task { job, backfill: &backfill, entries: &entries };
         let project = pace::Settings::default();
@@ -134,12 +136,25 @@ impl<'a> Process<'a> {
 #[track_caller]
 fn check_once(world: &Rc<RefCell<World>>, what: &str) {
     let world = world.borrow();
-    let wrong: BTreeMap<_, _> = world.rows.iter().filter(|(_, times)| **times != 1).collect();
+    let times = |key: &i64| u32::from(!world.refused.contains(key));
+    let wrong: BTreeMap<_, _> =
+        world.rows.iter().filter(|(key, done)| **done != times(key)).collect();
     assert!(wrong.is_empty(), "{what}: rows that were not rewritten once: {wrong:?}");
     let open: Vec<_> = world.shards.values().filter(|it| !it.shard.done).collect();
     assert!(open.is_empty(), "{what}: {} shards are open", open.len());
     let passed: u64 = world.shards.values().map(|it| it.shard.passed).sum();
-    assert_eq!(passed, u64::try_from(world.rows.len()).expect("is small"), "{what}");
+    let is_elsewhere = |key: &&String| !world.rows.contains_key(&key.parse().expect("a number"));
+    let rows = world.rows.len() + world.rejects.iter().filter(is_elsewhere).count();
+    assert_eq!(passed, u64::try_from(rows).expect("is small"), "{what}");
+}
+
+/// Fails unless these rows were put aside, each once.
+#[track_caller]
+fn check_aside(world: &Rc<RefCell<World>>, keys: &[i64], what: &str) {
+    let mut aside = world.borrow().rejects.clone();
+    aside.sort_by_key(|key| key.parse::<i64>().expect("a number"));
+    let keys: Vec<String> = keys.iter().map(i64::to_string).collect();
+    assert_eq!(aside, keys, "{what}");
 }
 
 /// Run after run until one succeeds. Returns how many it took, and the places.

@@ -9,6 +9,7 @@ use lockstep::core::pace::{Limits, Reading, Steer, Steering};
 use lockstep::core::step::{PgStep, Timeouts};
 use lockstep::store::backfill::{Backfills, Job};
 use lockstep::store::copy::{BadRow, Page, PageLimit, Source, Target};
+use lockstep::store::rejects::RefusedRow;
 use lockstep::store::{Fate, Heart, Holds, LEASE_TERM, Lease, Outcome, Run, Store, StoreError};
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
@@ -72,6 +73,14 @@ pub struct World {
     pub faults: BTreeMap<usize, Fault>,
     /// Rows that have no document.
     pub bad: BTreeSet<i64>,
+    /// Rows that the database refuses to write.
+    pub refused: BTreeSet<i64>,
+    /// So many of them may be put aside.
+    pub max_bad: u64,
+    /// It says which of several it refuses.
+    pub tells: bool,
+    /// Rows that were put aside, as often as they were.
+    pub rejects: Vec<String>,
     /// Places that were passed.
     pub places: usize,
     /// Batches: when, by whom, how many keys.
@@ -235,9 +244,14 @@ impl World {
         let asked = usize::try_from(rows).expect("is small");
         let range = self.rows.range_mut(first..=last).take(asked);
         let mut keys = Vec::new();
-        for (key, rewritten) in range {
-            *rewritten += 1;
-            keys.push(*key);
+        let bad = |key: &&i64| self.refused.contains(key);
+        let mut range: Vec<(&i64, &mut u32)> = range.collect();
+        if range.iter().any(|(key, _)| bad(key)) {
+            return Err(refusal());
+        }
+        for (key, rewritten) in &mut range {
+            **rewritten += 1;
+            keys.push(**key);
         }
         let passed = u64::try_from(keys.len()).expect("is small");
         let mut shard = shard.clone();
@@ -253,6 +267,44 @@ impl World {
         Ok(Some(Batch { shard, passed, rows: passed, commit: self.commit_takes }))
     }
 
+    /// The next row, which is put aside if it is refused.
+    fn single(
+        &mut self,
+        run: &str,
+        shard: &Shard,
+        max_bad: u64,
+    ) -> Result<Option<Batch>, StoreError> {
+        let first = shard.after.as_ref().map_or(i64::MIN, |after| number(after) + 1);
+        let this = self.rows.range(first..=number(&shard.upto)).next().map(|(key, _)| *key);
+        let Some(this) = this.filter(|key| self.refused.contains(key)) else {
+            return self.batch(run, shard, 1);
+        };
+        self.fenced(run)?;
+        let recorded = &self.shards[&shard.index];
+        if !self.is_held(shard.index, run) || recorded.shard.after != shard.after {
+            return Ok(None);
+        }
+        self.put_aside(&[bad(this)], max_bad)?;
+        let mut shard = shard.clone();
+        shard.done = this == number(&shard.upto);
+        shard.claimed = !shard.done;
+        shard.after = Some(key(this));
+        shard.passed += 1;
+        let recorded =
+            Recorded { shard: shard.clone(), run: run.to_owned(), said: Instant::now() };
+        self.shards.insert(shard.index, recorded);
+        Ok(Some(Batch { shard, passed: 1, rows: 0, commit: self.commit_takes }))
+    }
+
+    fn put_aside(&mut self, bad: &[BadRow], max_bad: u64) -> Result<(), StoreError> {
+        let there = self.rejects.len() + bad.len();
+        if !bad.is_empty() && u64::try_from(there).expect("is small") > max_bad {
+            return Err(error(Fate::Refused, &format!("one too many: {}", bad[0].key)));
+        }
+        self.rejects.extend(bad.iter().map(|bad| bad.key.clone()));
+        Ok(())
+    }
+
     /// What a page of a copy is of these rows.
     fn page(&mut self, after: Option<&Key>, upto: Option<&Key>, limit: PageLimit) -> Page {
         let after = after.map(number);
@@ -265,11 +317,7 @@ impl World {
         keys.truncate(rows);
         let passed = u64::try_from(keys.len()).expect("is small");
         self.pages.push((after, passed));
-        let bad = keys.iter().filter(|key| self.bad.contains(key)).map(|key| BadRow {
-            key: key.to_string(),
-            row: format!("{{ _id: {key} }}"),
-            reason: "`n`: it has too many digits".to_owned(),
-        });
+        let bad = keys.iter().filter(|key| self.bad.contains(key)).map(|key| bad(*key));
         let good = keys.iter().filter(|key| !self.bad.contains(key));
         Page {
             bad: bad.collect(),
@@ -281,12 +329,25 @@ impl World {
     }
 
     /// Writes a page: each document that is written counts as a row that is rewritten.
-    fn put(&mut self, run: &str, shard: &Shard, page: &Page) -> Result<Option<Batch>, StoreError> {
+    fn put(
+        &mut self,
+        run: &str,
+        shard: &Shard,
+        page: &Page,
+        max_bad: u64,
+    ) -> Result<Option<Batch>, StoreError> {
         self.fenced(run)?;
         let recorded = &self.shards[&shard.index];
         if !self.is_held(shard.index, run) || recorded.shard.after != shard.after {
             return Ok(None);
         }
+        let ids = page.documents.iter().map(|it| it.get_i64("_id").expect("it has one"));
+        if let Some((at, id)) = ids.enumerate().find(|(_, id)| self.refused.contains(id)) {
+            let mut refused = refusal();
+            refused.said.row = self.tells.then(|| Box::new(RefusedRow { at, row: bad(id) }));
+            return Err(refused);
+        }
+        self.put_aside(&page.bad, max_bad)?;
         let mut last = shard.after.as_ref().map_or(i64::MIN, number);
         for document in &page.documents {
             let id = document.get_i64("_id").expect("it has one");
@@ -334,6 +395,22 @@ impl World {
         let estimate = u64::try_from(keys.len()).expect("is small");
         Survey { key: "id int8".to_owned(), estimate, shards: found }
     }
+}
+
+/// A row that cannot be written.
+fn bad(key: i64) -> BadRow {
+    BadRow {
+        key: key.to_string(),
+        row: format!("{{ _id: {key} }}"),
+        reason: "`n`: it has too many digits".to_owned(),
+    }
+}
+
+/// What a database says about one row of many.
+fn refusal() -> StoreError {
+    let mut error = error(Fate::Refused, "violates a constraint");
+    error.said.code = Some("SQLSTATE 23514".to_owned());
+    error
 }
 
 fn key(number: i64) -> Key {
@@ -442,6 +519,18 @@ impl Backfills for Model {
         self.effect(Kind::Batch, move |world, run| world.batch(run, &shard, rows)).await
     }
 
+    async fn single(&mut self, job: Job<'_>, shard: &Shard) -> Result<Option<Batch>, StoreError> {
+        let (shard, max_bad) = (shard.clone(), job.max_bad);
+        self.effect(Kind::Batch, move |world, run| world.single(run, &shard, max_bad)).await
+    }
+
+    async fn rejects(&mut self, _: Job<'_>) -> Result<u64, StoreError> {
+        self.effect(Kind::Other, |world, _| {
+            Ok(u64::try_from(world.rejects.len()).expect("is small"))
+        })
+        .await
+    }
+
     async fn steering(&mut self) -> Result<Steering, StoreError> {
         self.effect(Kind::Other, |world, _| Ok(world.steering.clone())).await
     }
@@ -501,14 +590,14 @@ impl Target for Model {
 
     async fn put(
         &mut self,
-        _: Job<'_>,
+        job: Job<'_>,
         shard: &Shard,
         page: &Page,
     ) -> Result<Option<Batch>, StoreError> {
         let each = self.world.borrow().key_takes;
         sleep(each * u32::try_from(page.passed).expect("is small")).await;
-        let (shard, page) = (shard.clone(), page.clone());
-        self.effect(Kind::Batch, move |world, run| world.put(run, &shard, &page)).await
+        let (shard, page, max_bad) = (shard.clone(), page.clone(), job.max_bad);
+        self.effect(Kind::Batch, move |world, run| world.put(run, &shard, &page, max_bad)).await
     }
 }
 

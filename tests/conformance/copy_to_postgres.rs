@@ -35,6 +35,7 @@ struct Copy {
     work: Work,
     record: Record,
     timeouts: Timeouts,
+    max_bad: u64,
 }
 
 impl Copy {
@@ -46,11 +47,12 @@ impl Copy {
             work: Work::CopyToPostgres { from, to, key },
             record: record_of(1, "execute/copy", 1, Event::Progress),
             timeouts: Timeouts::default(),
+            max_bad: 0,
         }
     }
 
     fn job(&self) -> Job<'_> {
-        Job { work: &self.work, record: &self.record, timeouts: self.timeouts }
+        Job { work: &self.work, record: &self.record, timeouts: self.timeouts, max_bad: self.max_bad }
     }
 
     fn rows(&self) -> &MongoSource {

@@ -35,7 +35,7 @@ fn count() -> Work {
 }
 
 fn job<'a>(work: &'a Work, record: &'a Record) -> Job<'a> {
-    Job { work, record, timeouts: Timeouts::default() }
+    Job { work, record, timeouts: Timeouts::default(), max_bad: 0 }
 }
 
 async fn fill(world: &Server, ids: impl IntoIterator<Item = impl Into<Bson>>) {

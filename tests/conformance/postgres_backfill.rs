@@ -19,16 +19,17 @@ struct Task {
     work: Work,
     record: Record,
     timeouts: Timeouts,
+    max_bad: u64,
 }
 
 impl Task {
     fn new(work: Work) -> Task {
         let record = record_of(1, "execute/rewrite", 1, Event::Progress);
-        Task { work, record, timeouts: Timeouts::default() }
+        Task { work, record, timeouts: Timeouts::default(), max_bad: 0 }
     }
 
     fn job(&self) -> Job<'_> {
-        Job { work: &self.work, record: &self.record, timeouts: self.timeouts }
+        Job { work: &self.work, record: &self.record, timeouts: self.timeouts, max_bad: self.max_bad }
     }
 }
 

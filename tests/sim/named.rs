@@ -62,6 +62,14 @@ impl<T: Payload> Backfills for SimStore<T> {
         unreachable!("no scenario has a backfill")
     }
 
+    async fn single(&mut self, _: Job<'_>, _: &Shard) -> Result<Option<Batch>, StoreError> {
+        unreachable!("no scenario has a backfill")
+    }
+
+    async fn rejects(&mut self, _: Job<'_>) -> Result<u64, StoreError> {
+        unreachable!("no scenario has a backfill")
+    }
+
     async fn steering(&mut self) -> Result<Steering, StoreError> {
         unreachable!("no scenario has a backfill")
     }

@@ -185,8 +185,8 @@ async fn running<P: Backfills, M: Backfills>(
             let step = steps.find(|step| step.name == *name && step.store() == store);
             let known = match step.map(|step| &step.body) {
                 Some(Body::Backfill(backfill)) => {
-                    let timeouts = backfill.timeouts;
-                    let job = Job { work: &backfill.work, record: &record, timeouts };
+                    let (timeouts, max_bad) = (backfill.timeouts, backfill.max_bad);
+                    let job = Job { work: &backfill.work, record: &record, timeouts, max_bad };
                     let shards = match store {
                         StoreName::Postgres => shards_of(stores.postgres.as_mut(), job).await?,
                         StoreName::Mongo => shards_of(stores.mongo.as_mut(), job).await?,

@@ -70,7 +70,8 @@ pub async fn estimates(stores: &mut Stores<Postgres, Mongo>, plan: &Plan) -> Row
                 checksum: it.step.checksum,
                 migration_checksum: work.checksum,
             };
-            let job = Job { work: &backfill.work, record: &record, timeouts: backfill.timeouts };
+            let (timeouts, max_bad) = (backfill.timeouts, backfill.max_bad);
+            let job = Job { work: &backfill.work, record: &record, timeouts, max_bad };
             let estimate = match (&backfill.work, &mut stores.postgres, &mut stores.mongo) {
                 (Work::Update { .. } | Work::Sql { .. }, Some(postgres), _) => {
                     postgres.estimate(job).await

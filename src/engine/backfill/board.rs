@@ -30,6 +30,7 @@ pub(super) struct Board<'a> {
     began: Instant,
     throttle: RefCell<Throttle>,
     shards: RefCell<BTreeMap<u32, Shard>>,
+    rejected: Cell<u64>,
     held: RefCell<BTreeSet<u32>>,
     halted: Cell<bool>,
     unwatched: Cell<Unwatched>,
@@ -59,6 +60,7 @@ impl<'a> Board<'a> {
             began: Instant::now(),
             throttle: RefCell::new(Throttle::new(pace)),
             shards: RefCell::default(),
+            rejected: Cell::new(0),
             held: RefCell::default(),
             halted: Cell::new(false),
             unwatched: Cell::new(Unwatched::Unknown),
@@ -180,11 +182,17 @@ impl<'a> Board<'a> {
         self.rate.borrow_mut().is_at(self.now(), passed);
     }
 
+    /// So many rows are put aside.
+    pub fn rejected(&self, rows: u64) {
+        self.rejected.set(rows);
+    }
+
     pub fn done(&self) -> Done {
         let shards = self.shards.borrow();
         Done {
             rows: shards.values().map(|shard| shard.rows).sum(),
             passed: shards.values().map(|shard| shard.passed).sum(),
+            rejected: self.rejected.get(),
             took: self.now(),
         }
     }
@@ -195,7 +203,7 @@ impl<'a> Board<'a> {
 
     /// Says how far it is.
     pub fn report(&self) {
-        let Done { rows, passed, took } = self.done();
+        let Done { rows, passed, rejected, took } = self.done();
         let shards = self.shards.borrow();
         let estimate: u64 = shards
             .values()
@@ -225,6 +233,7 @@ impl<'a> Board<'a> {
             store: self.job.work.store(),
             rows,
             passed,
+            rejected,
             estimate,
             rate_now,
             rate,

@@ -3,9 +3,11 @@
 //! written, with a page read ahead of the one that is written.
 
 use crate::core::backfill::{Batch, Key, Shard, Survey};
+use crate::core::mapping;
 use crate::store::backfill::{Backfills, Job};
 use crate::store::copy::{BadRow, Page, PageLimit, Source, Target};
-use crate::store::{Fate, StoreError};
+use crate::store::StoreError;
+use crate::store::rejects::{self, is_about_a_row, reason};
 use futures_util::future::{join, try_join};
 use std::time::Duration;
 use tokio::time::Instant;
@@ -54,6 +56,9 @@ pub trait Hands: Sized {
         shard: &Shard,
         rows: u64,
     ) -> Result<Option<Batch>, StoreError>;
+
+    /// See [`Backfills::single`].
+    async fn single(&mut self, job: Job<'_>, shard: &Shard) -> Result<Option<Batch>, StoreError>;
 }
 
 /// In place, the store itself does it all.
@@ -86,6 +91,10 @@ impl<S: Backfills> Hands for S {
         rows: u64,
     ) -> Result<Option<Batch>, StoreError> {
         self.batch(job, shard, rows).await
+    }
+
+    async fn single(&mut self, job: Job<'_>, shard: &Shard) -> Result<Option<Batch>, StoreError> {
+        Backfills::single(self, job, shard).await
     }
 }
 
@@ -163,14 +172,14 @@ impl<S: Source, T: Target> Hands for Copying<'_, S, T> {
     ) -> Result<Option<Batch>, StoreError> {
         let limit = PageLimit { rows, bytes: PAGE_BYTES };
         let upto = Some(&shard.upto);
-        let page = match self.ahead.take() {
+        let mut page = match self.ahead.take() {
             Some(ahead) if ahead.is_next(shard, rows) => ahead.page,
             Some(_) | None => {
                 let after = shard.after.as_ref();
                 self.source.page(self.rows, job.timeouts, after, upto, limit).await?
             }
         };
-        refuse_bad(job, &page.bad)?;
+        rejects::check(job, MAP, 0, &page.bad)?;
         let (source, rows) = (&mut self.source, self.rows);
         let ahead = async {
             let after = page.upto.as_ref().filter(|_| !page.is_last)?;
@@ -180,25 +189,61 @@ impl<S: Source, T: Target> Hands for Copying<'_, S, T> {
             let read = Instant::now();
             Some(Ahead { shard: shard.index, after: Some(after.clone()), page, read })
         };
-        let (batch, ahead) = join(self.target.put(job, shard, &page), ahead).await;
-        let batch = batch?;
+        let (written, ahead) = join(self.target.put(job, shard, &page), ahead).await;
+        let batch = match written {
+            Err(error) => self.without(job, shard, &mut page, error).await?,
+            Ok(batch) => batch,
+        };
         // Where the cursor turns out to be elsewhere, so is what comes next.
         self.ahead = ahead.filter(|_| batch.is_some());
         Ok(batch)
     }
+
+    async fn single(&mut self, job: Job<'_>, shard: &Shard) -> Result<Option<Batch>, StoreError> {
+        self.ahead = None;
+        let limit = PageLimit { rows: 1, bytes: PAGE_BYTES };
+        let (after, upto) = (shard.after.as_ref(), Some(&shard.upto));
+        let mut page = self.source.page(self.rows, job.timeouts, after, upto, limit).await?;
+        rejects::check(job, MAP, 0, &page.bad)?;
+        let error = match self.target.put(job, shard, &page).await {
+            Err(error) if is_about_a_row(&error) && !page.documents.is_empty() => error,
+            done => return done,
+        };
+        let key = page.upto.as_ref().map_or_else(|| shard.upto.to_string(), Key::to_string);
+        let bad = page.documents.drain(..).map(|document| BadRow {
+            key: key.clone(),
+            row: mapping::show(&document),
+            reason: reason(&error),
+        });
+        page.bad.extend(bad);
+        if job.max_bad == 0 {
+            return Err(error);
+        }
+        self.target.put(job, shard, &page).await
+    }
 }
 
-/// What becomes of rows that cannot be copied: the backfill stops at the first.
-fn refuse_bad(job: Job<'_>, bad: &[BadRow]) -> Result<(), StoreError> {
-    let Some(BadRow { key, row, reason }) = bad.first() else { return Ok(()) };
-    let store = job.work.source();
-    let message = format!("the row with the key {key} cannot be copied: {reason}");
-    let mut error = StoreError::new(store, MAP, Fate::Refused, message);
-    error.said.detail = Some(format!("the row is {row}"));
-    error.said.hint = Some(
-        "change the row, or convert or leave out its value in the query; then run this again: \
-         it goes on where it stopped"
-            .to_owned(),
-    );
-    Err(error)
+impl<S: Source, T: Target> Copying<'_, S, T> {
+    /// Writes a page without the rows that the store refuses, as long as it says which
+    /// they are and they may be put aside.
+    async fn without(
+        &mut self,
+        job: Job<'_>,
+        shard: &Shard,
+        page: &mut Page,
+        mut error: StoreError,
+    ) -> Result<Option<Batch>, StoreError> {
+        while job.max_bad > 0
+            && let Some(refused) = error.said.row.take()
+            && refused.at < page.documents.len()
+        {
+            page.documents.remove(refused.at);
+            page.bad.push(refused.row);
+            match self.target.put(job, shard, page).await {
+                Ok(batch) => return Ok(batch),
+                Err(again) => error = again,
+            }
+        }
+        Err(error)
+    }
 }

@@ -107,10 +107,16 @@ impl<S: Backfills, O: Backfills> Watch<S, O> {
             if others.elapsed() >= OTHERS_EVERY {
                 others = Instant::now();
                 // Only for the numbers: who needs the session finds out if it is lost.
-                if let Ok(mut sessions) = self.steering.try_lock()
-                    && let Ok(shards) = sessions.0.store().shards(board.job).await
-                {
-                    board.saw(&shards);
+                if let Ok(mut sessions) = self.steering.try_lock() {
+                    let store = sessions.0.store();
+                    if let Ok(shards) = store.shards(board.job).await {
+                        board.saw(&shards);
+                    }
+                    if board.job.max_bad > 0
+                        && let Ok(rejected) = store.rejects(board.job).await
+                    {
+                        board.rejected(rejected);
+                    }
                 }
             }
             board.report();

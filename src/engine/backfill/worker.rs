@@ -7,6 +7,7 @@ use super::watch::Watch;
 use crate::core::backfill::Shard;
 use crate::core::pace::{After, Ran};
 use crate::store::backfill::{Backfills, is_passing};
+use crate::store::rejects::is_about_a_row;
 use crate::store::{Fate, StoreError};
 use std::time::Duration;
 use tokio::time::Instant;
@@ -129,6 +130,9 @@ impl<H: Hands, O: Backfills> Worker<'_, '_, H, O> {
     async fn batches(&mut self, shard: &mut Shard) -> Result<Held, StoreError> {
         let job = self.board.job;
         let mut in_the_way = 0;
+        // So many of the next rows are to be written, and one of them is refused: it is
+        // searched by halving them.
+        let mut suspects: Option<u64> = None;
         while !shard.done && !self.board.is_over() {
             if Instant::now() < self.not_before {
                 if let Held::No = self.rest(shard, self.not_before).await? {
@@ -144,9 +148,15 @@ impl<H: Hands, O: Backfills> Worker<'_, '_, H, O> {
                 }
                 continue;
             }
-            let asked = pace.batch.min(H::ROWS_MAX);
+            let usual = pace.batch.min(H::ROWS_MAX);
+            let asked = suspects.map_or(usual, |rows| (rows / 2).clamp(1, usual));
             let began = Instant::now();
-            match self.session.hands.work(job, shard, asked).await {
+            let hands = &mut self.session.hands;
+            let done = match suspects {
+                Some(1) => hands.single(job, shard).await,
+                Some(_) | None => hands.work(job, shard, asked).await,
+            };
+            match done {
                 Ok(Some(batch)) => {
                     self.session.is_fine();
                     in_the_way = 0;
@@ -155,11 +165,22 @@ impl<H: Hands, O: Backfills> Worker<'_, '_, H, O> {
                     self.board.saw(std::slice::from_ref(shard));
                     self.board.committed(batch.commit);
                     let (passed, rows, took) = (batch.passed, batch.rows, began.elapsed());
-                    let ran = Ran { asked, passed, rows, took, commit: batch.commit };
-                    let pace = self.board.pace(After::Batch(ran));
+                    // Small batches that search for a row say nothing about the pace.
+                    let after = match suspects {
+                        None => {
+                            let commit = batch.commit;
+                            After::Batch(Ran { asked, passed, rows, took, commit })
+                        }
+                        Some(_) => After::Nothing,
+                    };
+                    suspects = suspects
+                        .map(|rows| rows.saturating_sub(passed.max(1)))
+                        .filter(|rows| *rows > 0);
+                    let pace = self.board.pace(after);
                     self.not_before = Instant::now() + pace.wait;
                 }
                 Ok(None) => {
+                    suspects = None;
                     if let Held::No = self.look_again(shard).await? {
                         return Ok(Held::No);
                     }
@@ -172,7 +193,17 @@ impl<H: Hands, O: Backfills> Worker<'_, '_, H, O> {
                     self.board.pace(After::Passing { asked });
                     self.board.rest(PASSING_WAIT * in_the_way).await;
                 }
+                // One that is refused alone is put aside; if it may not be, that is what
+                // the error says.
+                Err(error)
+                    if is_about_a_row(&error)
+                        && error.said.row.is_none()
+                        && suspects != Some(1) =>
+                {
+                    suspects = Some(asked);
+                }
                 Err(error) => {
+                    suspects = None;
                     self.session.renew(error).await?;
                     if let Held::No = self.look_again(shard).await? {
                         return Ok(Held::No);

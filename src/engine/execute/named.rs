@@ -35,8 +35,8 @@ impl<P: PostgresStore, M: MongoStore> Executor<'_, '_, '_, P, M> {
         // What waits to be written comes before the first batch.
         self.append(store, Vec::new()).await?;
         let progress = progress(work, attempt);
-        let timeouts = backfill.timeouts;
-        let job = Job { work: &backfill.work, record: &progress, timeouts };
+        let (timeouts, max_bad) = (backfill.timeouts, backfill.max_bad);
+        let job = Job { work: &backfill.work, record: &progress, timeouts, max_bad };
         let task = Task { job, backfill, entries: &[] };
         let means = self.context.means;
         let settings = Settings { pace: means.pace, minute: means.minute, stop: self.context.stop };

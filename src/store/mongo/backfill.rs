@@ -4,6 +4,7 @@ use super::history::{
     Tried, alone, check_fence, in_transaction_for, insert_steps, number, record_document, run,
     write,
 };
+use super::rejects::{self, put_aside};
 use super::ids::{
     self, Is, SURVEY, between, cut, id, is_same, key_of, nothing, range, refused, what_is,
 };
@@ -11,13 +12,16 @@ use super::{Mongo, check_reply, failed, failed_as, lease, pace};
 use crate::core::backfill::{Batch, Shard, Survey};
 use crate::core::history::{Entry, Record};
 use crate::core::id::StoreName;
+use crate::core::mapping;
 use crate::core::pace::{Limits, Reading, Steer, Steering};
 use crate::core::parse::manifest::{Change, Update, Work};
 use crate::core::step::Repeat;
 use crate::failpoint::{around, reach};
 use crate::store::backfill::{Backfills, Job};
+use crate::store::copy::BadRow;
+use crate::store::rejects::{check, is_about_a_row, reason};
 use crate::store::{Fate, Outcome, Run, StoreError, lease_term};
-use bson::{Bson, Document, doc};
+use bson::{Bson, Document, RawDocumentBuf, doc};
 use futures_util::TryStreamExt;
 use mongodb::ClientSession;
 use mongodb::options::ReturnDocument;
@@ -100,6 +104,14 @@ impl Backfills for Mongo {
         rows: u64,
     ) -> Result<Option<Batch>, StoreError> {
         around(batch(self, job, shard, rows), "batch in MongoDB").await
+    }
+
+    async fn single(&mut self, job: Job<'_>, shard: &Shard) -> Result<Option<Batch>, StoreError> {
+        around(single(self, job, shard), "single document in MongoDB").await
+    }
+
+    async fn rejects(&mut self, job: Job<'_>) -> Result<u64, StoreError> {
+        rejects::count(self, job).await
     }
 
     async fn steering(&mut self) -> Result<Steering, StoreError> {
@@ -505,6 +517,132 @@ async fn batch(
     let Some((rows, commit)) = written.map_err(advise)? else { return Ok(None) };
     let shard = Shard { rows: shard.rows + rows, ..moved };
     Ok(Some(Batch { shard, passed, rows, commit }))
+}
+
+/// The next document alone; or it is put aside, if it is the one that is refused.
+async fn single(
+    store: &Mongo,
+    job: Job<'_>,
+    shard: &Shard,
+) -> Result<Option<Batch>, StoreError> {
+    let collection = documents(job.work, BATCH)?.collection;
+    let after = shard.after.as_ref().map(|after| id(after, BATCH)).transpose()?;
+    let upto = id(&shard.upto, BATCH)?;
+    let limit = statement_limit(job);
+    let rest = range(after.as_ref(), Some(&upto));
+    let Some(this) = store.id_at(collection, rest, (1, 0), limit, BATCH).await? else {
+        return batch(store, job, shard, 1).await;
+    };
+    let error = match batch(store, job, shard, 1).await {
+        Err(error) if is_about_a_row(&error) => error,
+        done => return done,
+    };
+    let done = is_same(&this, &upto);
+    let moved = Shard {
+        after: Some(if done { shard.upto.clone() } else { key_of(&this) }),
+        passed: shard.passed + 1,
+        done,
+        claimed: !done,
+        ..shard.clone()
+    };
+    let next = Next::new(job, shard, &moved, BATCH)?;
+    let within = range(after.as_ref(), Some(&this));
+    let refused = Refused { collection, within, id: &this, error: &error };
+    let commit = match store.has_transactions() {
+        true => pass_over(store, &next, &refused).await?,
+        false => pass_over_alone(store, &next, &refused).await?,
+    };
+    let batch = |commit| Batch { shard: moved.clone(), passed: 1, rows: 0, commit };
+    Ok(commit.map(batch))
+}
+
+/// A document that the server refuses.
+struct Refused<'a> {
+    collection: &'a str,
+    /// The ids from the cursor to it.
+    within: Document,
+    id: &'a Bson,
+    error: &'a StoreError,
+}
+
+impl Refused<'_> {
+    /// For people; `None` if another one is in its place.
+    async fn row(
+        &self,
+        store: &Mongo,
+        session: Option<&mut ClientSession>,
+        job: Job<'_>,
+    ) -> Result<Option<BadRow>, Tried> {
+        let lost = |error: mongodb::error::Error| Tried::of(BATCH, &error);
+        let all = store.database.collection::<RawDocumentBuf>(self.collection);
+        let find = all.find(self.within.clone()).hint(ids::along_id()).limit(2);
+        let found: Vec<RawDocumentBuf> = match session {
+            Some(session) => {
+                let mut cursor = find.session(&mut *session).await.map_err(lost)?;
+                cursor.stream(session).try_collect().await.map_err(lost)?
+            }
+            None => find.await.map_err(lost)?.try_collect().await.map_err(lost)?,
+        };
+        let [document] = found.as_slice() else { return Ok(None) };
+        let id = document.get("_id").ok().flatten().and_then(|id| Bson::try_from(id).ok());
+        if !id.is_some_and(|id| is_same(&id, self.id)) {
+            return Ok(None);
+        }
+        let (key, row) = (mapping::key(document, &["_id"]), mapping::show(document));
+        let bad = BadRow { key, row, reason: reason(self.error) };
+        check(job, BATCH, 0, std::slice::from_ref(&bad)).map_err(|mut stop| {
+            stop.said.code.clone_from(&self.error.said.code);
+            Tried::Failed(stop)
+        })?;
+        Ok(Some(bad))
+    }
+}
+
+/// Puts a document aside, with its cursor. `None`: the shard is not ours, or another
+/// document is in its place.
+async fn pass_over(
+    store: &Mongo,
+    next: &Next<'_>,
+    refused: &Refused<'_>,
+) -> Result<Option<Duration>, StoreError> {
+    let mut is_other = false;
+    let limit = next.job.timeouts.lock.unwrap_or(LOCK_LIMIT);
+    let committed = in_transaction_for(store, BATCH, limit, async |store, session| {
+        let bad = refused.row(store, Some(&mut *session), next.job).await?;
+        let moved = next.step(store, Some(&mut *session), 0).await?;
+        check_fence(store, &mut *session).await?;
+        match bad.filter(|_| moved) {
+            Some(bad) => {
+                put_aside(store, Some(session), next.job, next.shard.index, &[bad]).await
+            }
+            None => {
+                is_other = true;
+                let message = "another document is in its place";
+                let error = StoreError::new(StoreName::Mongo, BATCH, Fate::Refused, message);
+                Err(Tried::Failed(error))
+            }
+        }
+    })
+    .await;
+    match committed {
+        Err(_) if is_other => Ok(None),
+        done => done.map(Some),
+    }
+}
+
+/// The same without transactions: the document first, the cursor second.
+async fn pass_over_alone(
+    store: &Mongo,
+    next: &Next<'_>,
+    refused: &Refused<'_>,
+) -> Result<Option<Duration>, StoreError> {
+    store.check_lease().await?;
+    let Some(bad) = refused.row(store, None, next.job).await.map_err(alone)? else { return Ok(None) };
+    let began = Instant::now();
+    put_aside(store, None, next.job, next.shard.index, &[bad]).await.map_err(alone)?;
+    reach("a document that is put aside without its cursor in MongoDB");
+    let moved = next.step(store, None, 0).await.map_err(alone)?;
+    Ok(moved.then(|| began.elapsed()))
 }
 
 /// A transaction that outgrew what the server allows: say what to do.

@@ -10,6 +10,7 @@
 
 use super::backfill::{Next, advise, is_there, ours, statement_limit};
 use super::history::{Tried, alone, check_fence, in_transaction_for};
+use super::rejects::put_aside;
 use super::{Mongo, check_reply, failed, failed_as};
 use crate::core::backfill::{Batch, Shard};
 use crate::core::id::StoreName;
@@ -17,7 +18,8 @@ use crate::core::mapping::{self, canonical};
 use crate::core::parse::manifest::{By, Work};
 use crate::failpoint::{around, reach};
 use crate::store::backfill::Job;
-use crate::store::copy::{Page, Target};
+use crate::store::copy::{BadRow, Page, Target};
+use crate::store::rejects::{RefusedRow, reason};
 use crate::store::{Fate, StoreError};
 use bson::raw::RawArrayBuf;
 use bson::{Bson, Document, RawDocument, RawDocumentBuf, doc, rawdoc};
@@ -120,6 +122,8 @@ struct Load<'a> {
     to: &'a str,
     by: &'a By,
     documents: Vec<Cow<'a, RawDocument>>,
+    /// What is put aside instead.
+    bad: &'a [BadRow],
     limit: Duration,
     comment: String,
 }
@@ -134,7 +138,7 @@ async fn put(
     let documents = page.documents.iter().map(|document| by_id(document, by));
     let documents = documents.collect::<Result<Vec<_>, StoreError>>()?;
     let limit = statement_limit(job);
-    let load = Load { to, by, documents, limit, comment: store.comment() };
+    let load = Load { to, by, documents, bad: &page.bad, limit, comment: store.comment() };
     let upto = page.upto.as_ref().filter(|upto| !page.is_last && **upto != shard.upto);
     let moved = Shard {
         after: Some(upto.unwrap_or(&shard.upto).clone()),
@@ -219,7 +223,7 @@ async fn together(
             check_fence(store, &mut *session).await?;
             taken = !moved;
             match taken {
-                false => Ok(()),
+                false => put_aside(store, Some(session), next.job, next.shard.index, load.bad).await,
                 true => Err(Tried::Failed(StoreError::new(
                     StoreName::Mongo,
                     PUT,
@@ -274,6 +278,7 @@ async fn one_by_one(
             }
         }
     }
+    put_aside(store, None, next.job, next.shard.index, load.bad).await.map_err(alone)?;
     let commit = began.elapsed();
     reach("copied rows without their cursor in MongoDB");
     let moved = next.step(store, None, rows).await.map_err(alone)?;
@@ -470,7 +475,7 @@ impl Load<'_> {
         }
         let insert = rawdoc! { "insert": self.to, "documents": documents };
         let reply = self.send(store, session, insert).await?;
-        match self.refusal(&reply, |at| which.get(at).map(|at| &*self.documents[*at])) {
+        match self.refusal(&reply, |at| which.get(at).copied()) {
             Some(error) if self.is_there_already(&reply, &error) => Ok(Wrote::Taken),
             Some(error) => Err(Tried::Failed(error)),
             None => Ok(Wrote::Rows(u64::try_from(which.len()).unwrap_or(0))),
@@ -502,9 +507,7 @@ impl Load<'_> {
         }
         let update = rawdoc! { "update": self.to, "updates": updates };
         let reply = self.send(store, session, update).await?;
-        if let Some(error) =
-            self.refusal(&reply, |at| which.get(at).map(|(at, _)| &*self.documents[*at]))
-        {
+        if let Some(error) = self.refusal(&reply, |at| which.get(at).map(|(at, _)| *at)) {
             return Err(Tried::Failed(error));
         }
         let matched = reply.get("n").and_then(Bson::as_i32).and_then(|n| usize::try_from(n).ok());
@@ -551,17 +554,21 @@ impl Load<'_> {
     }
 
     /// What the server has against one of the documents, with its key and its row.
-    fn refusal<'d>(
+    fn refusal(
         &self,
         reply: &Document,
-        document: impl Fn(usize) -> Option<&'d RawDocument>,
+        place: impl Fn(usize) -> Option<usize>,
     ) -> Option<StoreError> {
         let mut error = check_reply(PUT, reply).err()?;
         let first = first_error(reply);
         let at = first.and_then(|first| first.get("index")?.as_i32());
-        let document = at.and_then(|at| document(usize::try_from(at).ok()?));
-        if let Some(document) = document {
+        let at = at.and_then(|at| place(usize::try_from(at).ok()?));
+        if let Some((at, document)) = at.and_then(|at| Some((at, self.documents.get(at)?))) {
             let key = self.key(document);
+            let row = mapping::show(document);
+            let reason = reason(&error);
+            let row = BadRow { key: key.clone(), row, reason };
+            error.said.row = Some(Box::new(RefusedRow { at, row }));
             error.said.message =
                 format!("{} refuses the row with the key {key}: {}", self.to, error.said.message);
             let row = format!("the row is {}", mapping::show(document));

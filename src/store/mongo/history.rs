@@ -1,4 +1,4 @@
-//! The four collections in MongoDB: the same names and fields as in Postgres.
+//! The five collections in MongoDB: the same names and fields as in Postgres.
 
 use super::{Mongo, check_reply, failed, failed_as, is_transient};
 use crate::core::history::{
@@ -249,13 +249,26 @@ pub(super) async fn rollbacks(
 pub(super) async fn found(store: &mut Mongo, pair: &str) -> Result<String, StoreError> {
     const DOING: &str = "create the history collections";
     let control = store.database.collection::<Document>("migration_control");
-    let row = control.find_one(doc! { "_id": 1 }).await.map_err(|error| failed(DOING, &error))?;
-    if let Some(pair) = row.as_ref().and_then(|row| row.get_str("pair").ok()) {
+    // A history may be older than the collection of rejects.
+    let rejects = store.database.list_collection_names().filter(doc! { "name": "migration_rejects" });
+    let control_row = async { control.find_one(doc! { "_id": 1 }).await };
+    let looked = futures_util::future::try_join(control_row, async { rejects.await }).await;
+    let (row, rejects) = looked.map_err(|error| failed(DOING, &error))?;
+    if let Some(pair) = row.as_ref().and_then(|row| row.get_str("pair").ok())
+        && !rejects.is_empty()
+    {
         return Ok(pair.to_owned());
     }
     // Created before they are used: inside a transaction a collection that two
     // engines create at once aborts both.
-    for name in ["migration_steps", "migration_history", "migration_runs", "migration_control"] {
+    const NAMES: [&str; 5] = [
+        "migration_steps",
+        "migration_history",
+        "migration_runs",
+        "migration_rejects",
+        "migration_control",
+    ];
+    for name in NAMES {
         reach("a collection of ours in MongoDB");
         match store.database.create_collection(name).await {
             Ok(()) => {}

@@ -7,6 +7,7 @@
 
 use super::history::{OWN_TIMEOUTS, number, settle_transaction, unless_undefined, write};
 use super::key::{Range, TableKey, find_table, key_of};
+use super::rejects::{self, put_aside};
 use super::step::{clean, settings};
 use super::{Postgres, failed, lease, pace, quote, survey};
 use crate::core::backfill::{Batch, Key, Shard, Survey};
@@ -17,6 +18,8 @@ use crate::core::parse::manifest::Work;
 use crate::core::step::Timeouts;
 use crate::failpoint::around;
 use crate::store::backfill::{Backfills, Job};
+use crate::store::copy::BadRow;
+use crate::store::rejects::{check, is_about_a_row, reason};
 use crate::store::{Fate, Outcome, Run, StoreError, lease_term};
 use futures_util::future::{join, join3};
 use serde_json::{Value, json};
@@ -130,7 +133,15 @@ impl Backfills for Postgres {
         shard: &Shard,
         rows: u64,
     ) -> Result<Option<Batch>, StoreError> {
-        around(batch(self, job, shard, rows), "batch in Postgres").await
+        around(batch(self, job, shard, Rows::Upto(rows)), "batch in Postgres").await
+    }
+
+    async fn single(&mut self, job: Job<'_>, shard: &Shard) -> Result<Option<Batch>, StoreError> {
+        around(batch(self, job, shard, Rows::Single), "single row in Postgres").await
+    }
+
+    async fn rejects(&mut self, job: Job<'_>) -> Result<u64, StoreError> {
+        rejects::count(self, job).await
     }
 
     async fn steering(&mut self) -> Result<Steering, StoreError> {
@@ -489,11 +500,19 @@ async fn touch(
     Ok(ours)
 }
 
+/// What a batch is made of.
+#[derive(Clone, Copy, Eq, PartialEq)]
+enum Rows {
+    Upto(u64),
+    /// One, which is put aside if it is refused.
+    Single,
+}
+
 async fn batch(
     store: &mut Postgres,
     job: Job<'_>,
     shard: &Shard,
-    rows: u64,
+    rows: Rows,
 ) -> Result<Option<Batch>, StoreError> {
     clean(store).await?;
     let route = route(store, job, &shard.table, Some(shard)).await?;
@@ -517,10 +536,14 @@ async fn rewrite(
     store: &Postgres,
     job: Job<'_>,
     shard: &Shard,
-    rows: u64,
+    rows: Rows,
     route: &Route,
 ) -> Result<Option<Batch>, StoreError> {
     let Route { key, name } = route;
+    let (is_single, rows) = match rows {
+        Rows::Single => (true, 1),
+        Rows::Upto(rows) => (false, rows.max(1)),
+    };
     let after = shard.after.as_ref().map(|after| key.parse(after)).transpose()?;
     let end = key.parse(&shard.upto)?;
     // As a whole, a partitioned table is read with its partitions.
@@ -534,7 +557,7 @@ async fn rewrite(
         "SELECT {} {from} ORDER BY {} OFFSET {} LIMIT 1",
         key.texts("k."),
         key.order("k.", ""),
-        rows.max(1) - 1
+        rows - 1
     );
     let (begun, locked, bound) = join3(
         store.client.batch_execute(&begin_reading(store, job, Some(key))),
@@ -548,6 +571,9 @@ async fn rewrite(
     }
     let within = |error: &tokio_postgres::Error, upto: &[String]| {
         let mut failure = failed(BATCH, error);
+        if is_single {
+            return failure;
+        }
         let range = match &shard.after {
             Some(after) => format!("keys after {after} up to {}", shown(upto)),
             None => format!("keys up to {}", shown(upto)),
@@ -563,7 +589,7 @@ async fn rewrite(
     };
     let bound = bound.map_err(|error| within(&error, &end))?.first().map(|row| key.read(row));
     let (upto, passed) = match bound {
-        Some(bound) => (bound, rows.max(1)),
+        Some(bound) => (bound, rows),
         None => {
             let rest = format!("SELECT pg_catalog.count(*) {from}");
             let counted = store.client.query_typed(&rest, &ahead.typed()).await;
@@ -574,11 +600,46 @@ async fn rewrite(
     };
     let (sql, range) = statement(job.work, &shard.table, name, key, after.as_deref(), &upto)?;
     let range = range.typed();
-    let writing = begin_writing(Some(key));
+    let mut writing = begin_writing(Some(key));
+    if is_single {
+        writing.push_str("; SAVEPOINT lockstep_single");
+    }
     let (set, rewritten) =
         join(store.client.batch_execute(&writing), store.client.execute_typed(&sql, &range)).await;
     set.map_err(|error| failed(BATCH, &error))?;
-    let rewritten = rewritten.map_err(|error| within(&error, &upto))?;
+    let mut rewritten = rewritten.map_err(|error| within(&error, &upto));
+    if is_single && rewritten.is_ok() {
+        // What is put off until the end would be refused there, and all of it with it.
+        let checked = store.client.batch_execute("SET CONSTRAINTS ALL IMMEDIATE").await;
+        if let Err(error) = checked {
+            rewritten = Err(within(&error, &upto));
+        }
+    }
+    let (rewritten, bad) = match rewritten {
+        Ok(rewritten) => (rewritten, None),
+        Err(error) if is_single && is_about_a_row(&error) => {
+            let back = store.client.batch_execute("ROLLBACK TO SAVEPOINT lockstep_single").await;
+            back.map_err(|error| failed(BATCH, &error))?;
+            let within = key.range("k.", after.as_deref(), Some(&upto));
+            let row = format!(
+                "SELECT pg_catalog.row_to_json(k.*)::text FROM {only}{} AS k WHERE {} LIMIT 1",
+                shard.table, within.sql
+            );
+            let row = store.client.query_typed(&row, &within.typed()).await;
+            let row = row.map_err(|error| failed(BATCH, &error))?;
+            // It is gone, and with it what was against it.
+            let Some(row) = row.first() else { return Ok(None) };
+            let (key, reason) = (shown(&upto).to_string(), reason(&error));
+            let row = row.get::<_, Option<String>>(0).unwrap_or_default();
+            let bad = BadRow { key, row, reason };
+            check(job, BATCH, 0, std::slice::from_ref(&bad)).map_err(|mut stop| {
+                stop.said.code = error.said.code;
+                stop
+            })?;
+            (0, Some(bad))
+        }
+        Err(error) => return Err(error),
+    };
 
     let mut moved = shard.clone();
     moved.done = upto == end;
@@ -587,6 +648,9 @@ async fn rewrite(
     moved.passed += passed;
     moved.rows += rewritten;
     let moved = move_cursor(store, job, moved, rewritten).await?;
+    if moved.is_some() {
+        put_aside(store, job, shard.index, bad.as_slice()).await?;
+    }
     let batch = |shard| Batch { shard, passed, rows: rewritten, commit: Duration::ZERO };
     Ok(moved.map(batch))
 }

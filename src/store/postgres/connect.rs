@@ -79,7 +79,7 @@ pub struct PostgresConfig {
     root: Option<String>,
     cert: Option<PathBuf>,
     key: Option<PathBuf>,
-    /// The schema of the four history tables.
+    /// The schema of the five history tables.
     pub history_schema: String,
     /// `search_path` of the scripts; `None` is the server's.
     pub schema: Option<String>,
@@ -533,7 +533,7 @@ impl Postgres {
         Ok(PostgresServer { version })
     }
 
-    /// One of the four history tables, qualified and quoted.
+    /// One of the five history tables, qualified and quoted.
     pub(super) fn table(&self, name: &str) -> String {
         format!("{}.{}", super::quote(&self.config.history_schema), super::quote(name))
     }

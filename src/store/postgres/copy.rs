@@ -8,6 +8,7 @@
 use super::backfill::{LOCK_TIMEOUT, STATEMENT_TIMEOUT, begin_writing, hold_cursor, move_cursor};
 use super::history::settle_transaction;
 use super::key::{Table, find_table};
+use super::rejects::put_aside;
 use super::step::{clean, quoted, settings};
 use super::{Postgres, failed, quote};
 use crate::core::backfill::{Batch, Shard};
@@ -19,6 +20,7 @@ use crate::core::step::{QualifiedName, Timeouts};
 use crate::failpoint::{around, reach};
 use crate::store::backfill::Job;
 use crate::store::copy::{BadRow, Page, Target};
+use crate::store::rejects::{RefusedRow, is_about_a_row};
 use crate::store::{Fate, StoreError};
 use bson::raw::RawBsonRef;
 use bson::{Bson, Document, RawDocument, RawDocumentBuf};
@@ -112,11 +114,12 @@ impl<'a> Encoder<'a> {
         Encoder { to, groups: Vec::new(), count: 0, usual: Vec::new(), last: 0 }
     }
 
-    fn add(&mut self, documents: &[RawDocumentBuf]) -> Result<(), BadRow> {
+    fn add(&mut self, documents: &[RawDocumentBuf]) -> Result<(), RefusedRow> {
         let Destination { columns, .. } = self.to;
         let mut values: Vec<Option<RawBsonRef<'_>>> = vec![None; columns.len()];
         for document in documents {
-            let bad = |why| self.to.bad(document, why);
+            let at = self.count;
+            let bad = |why| RefusedRow { at, row: self.to.bad(document, why) };
             values.fill(None);
             self.to.read(document, &mut values, &mut self.usual).map_err(bad)?;
             let is_written = |at: &usize| values[*at].is_some() || !columns[*at].has_default;
@@ -405,24 +408,25 @@ impl Column {
 
 impl Destination {
     /// The documents as rows: those that have the same columns together.
-    fn encode(&self, documents: &[RawDocumentBuf]) -> Result<Vec<Group>, BadRow> {
+    fn encode(&self, documents: &[RawDocumentBuf]) -> Result<Vec<Group>, RefusedRow> {
         let mut encoder = Encoder::new(self);
         encoder.add(documents)?;
         Ok(encoder.groups)
     }
 
     /// What one statement writes twice, Postgres refuses; of two it would not.
-    fn refuse_twice(&self, documents: &[RawDocumentBuf]) -> Result<(), BadRow> {
+    fn refuse_twice(&self, documents: &[RawDocumentBuf]) -> Result<(), RefusedRow> {
         let mut keys: HashSet<Vec<u8>> = HashSet::new();
-        for document in documents {
+        for (at, document) in documents.iter().enumerate() {
+            let bad = |why| RefusedRow { at, row: self.bad(document, why) };
             let mut key = Vec::new();
             for at in &self.key {
                 let column = &self.columns[*at];
                 let value = document.get(&column.name).ok().flatten();
-                column.encode(value, &mut key).map_err(|why| self.bad(document, why))?;
+                column.encode(value, &mut key).map_err(bad)?;
             }
             if !keys.insert(key) {
-                return Err(self.bad(document, TWICE.to_owned()));
+                return Err(bad(TWICE.to_owned()));
             }
         }
         Ok(())
@@ -589,14 +593,6 @@ fn is_taken(error: &StoreError) -> bool {
     matches!(code(error), Some("23505" | "0A000"))
 }
 
-/// Data exceptions, violated constraints, two rows with one key, and what a trigger
-/// raises.
-fn is_about_a_row(error: &StoreError) -> bool {
-    let about =
-        |code: &str| ["22", "23", "21", "P0", "44"].iter().any(|class| code.starts_with(class));
-    error.fate == Fate::Refused && code(error).is_some_and(about)
-}
-
 fn advise(mut error: StoreError) -> StoreError {
     if code(&error) == Some("42501") && error.said.message.contains("temporary") {
         error.said.hint = Some(
@@ -653,6 +649,9 @@ async fn write(
     moved.passed += page.passed;
     moved.rows += rows;
     let moved = move_cursor(store, job, moved, rows).await?;
+    if moved.is_some() {
+        put_aside(store, job, shard.index, &page.bad).await?;
+    }
     let batch = |shard| Batch { shard, passed: page.passed, rows, commit: Duration::ZERO };
     Ok(moved.map(batch))
 }
@@ -772,11 +771,13 @@ async fn blame(
         tried = good + (bad - good) / 2;
     }
     let mut rows = groups.iter().flat_map(|group| &group.ends);
-    match rows.nth(good).and_then(|(_, number)| page.documents.get(*number)) {
-        Some(document) => {
+    let at = rows.nth(good).map(|(_, number)| *number);
+    match at.and_then(|at| Some((at, page.documents.get(at)?))) {
+        Some((at, document)) => {
             let twice = code(&error) == Some("21000");
             let why = if twice { TWICE.to_owned() } else { error.said.message.clone() };
-            bad_row(to, to.bad(document, why), Some(error))
+            let row = to.bad(document, why);
+            bad_row(to, RefusedRow { at, row }, Some(error))
         }
         None => error,
     }
@@ -812,8 +813,8 @@ async fn try_out(
 }
 
 /// A row that cannot be written; what Postgres said of it, if it was asked.
-fn bad_row(to: &Destination, bad: BadRow, said: Option<StoreError>) -> StoreError {
-    let BadRow { key, row, reason } = bad;
+fn bad_row(to: &Destination, bad: RefusedRow, said: Option<StoreError>) -> StoreError {
+    let BadRow { key, row, reason } = &bad.row;
     let hint = match reason.as_str() {
         TWICE => {
             "`key` must tell all rows apart: add the column that does, or make one document of \
@@ -838,5 +839,6 @@ fn bad_row(to: &Destination, bad: BadRow, said: Option<StoreError>) -> StoreErro
             error.said.detail = Some(format!("{detail}; the row is {row}"));
         }
     }
+    error.said.row = Some(Box::new(bad));
     error
 }

@@ -1,4 +1,4 @@
-//! The four tables in Postgres.
+//! The five tables in Postgres.
 
 use super::lease::{end_stalled, is_locked_out};
 use super::{Postgres, failed, failed_as, quote};
@@ -91,6 +91,19 @@ CREATE TABLE IF NOT EXISTS {s}.migration_runs (
     reason text,
     tool_version text NOT NULL
 );
+CREATE TABLE IF NOT EXISTS {s}.migration_rejects (
+    version bigint NOT NULL,
+    step text NOT NULL,
+    attempt integer NOT NULL,
+    number bigint NOT NULL,
+    shard integer NOT NULL,
+    key text NOT NULL,
+    row text NOT NULL,
+    reason text NOT NULL,
+    run_id text NOT NULL,
+    rejected_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    PRIMARY KEY (version, step, attempt, number)
+);
 ";
 
 const READ: &str = "read the migration history";
@@ -130,7 +143,7 @@ pub(super) async fn read(store: &mut Postgres) -> Result<Snapshot, StoreError> {
     .await;
     let control = unless_undefined(control)?;
     if control.is_none() {
-        // All four are made together. One of them alone, of another shape, is
+        // They are made together. One of them alone, of another shape, is
         // somebody else's.
         for (table, found) in [("migration_steps", &steps), ("migration_history", &rows)] {
             if found.is_err() && !is_undefined(found) {
@@ -333,8 +346,8 @@ async fn try_found(store: &mut Postgres, pair: &str) -> Result<String, StoreErro
     let control = store.table("migration_control");
     let history_schema = store.config.history_schema.clone();
     let schema = quote(&history_schema);
-    // Somebody may have dropped one of them.
-    let tables = ["migration_steps", "migration_history", "migration_runs"];
+    // Somebody may have dropped one of them, or they are older than the last.
+    let tables = ["migration_steps", "migration_history", "migration_runs", "migration_rejects"];
     let tables: Vec<String> = tables.into_iter().map(|name| store.table(name)).collect();
     let existing = format!(
         "SELECT pair, (SELECT bool_and(pg_catalog.to_regclass(t) IS NOT NULL) \
