@@ -21,12 +21,11 @@ mod worker;
 
 use crate::core::backfill::{Backfill, Shard};
 use crate::core::history::Entry;
-use crate::core::id::StoreName;
 use crate::core::notice::{Notice, Notices};
 use crate::core::pace;
 use crate::engine::{Stop, StopReason};
 use crate::store::backfill::{Backfills, Job};
-use crate::store::{Store, StoreError};
+use crate::store::{Store, StoreError, rejects};
 use board::Board;
 use futures_util::future::join_all;
 pub use hands::{Copying, Hands};
@@ -133,16 +132,11 @@ pub async fn run<H: Hands, O: Backfills>(
 
 /// What became of rows that could not be written.
 fn aside(job: Job<'_>, rejected: u64) -> String {
-    let version = job.record.step.version;
-    let (rows, look) = (
-        if rejected == 1 { "1 row was".to_owned() } else { format!("{rejected} rows were") },
-        match job.work.store() {
-            StoreName::Postgres => {
-                format!("SELECT key, reason FROM migration_rejects WHERE version = {version}")
-            }
-            StoreName::Mongo => format!("db.migration_rejects.find({{ version: {version} }})"),
-        },
-    );
+    let rows = match rejected {
+        1 => "1 row was".to_owned(),
+        rows => format!("{rows} rows were"),
+    };
+    let look = rejects::look(job);
     format!("{rows} put aside and not written: {look}")
 }
 

@@ -68,7 +68,12 @@ impl Helper<'_> {
                 let Some(Body::Backfill(backfill)) = step.map(|step| &step.body) else { continue };
                 let record = state.record(StepId { version, name: name.clone() }, Event::Progress);
                 let timeouts = backfill.timeouts;
-                let job = Job { work: &backfill.work, record: &record, timeouts, max_bad: backfill.max_bad };
+                let job = Job {
+                    work: &backfill.work,
+                    record: &record,
+                    timeouts,
+                    max_bad: backfill.max_bad,
+                };
                 let task = Task { job, backfill, entries: &[] };
                 let (postgres, mongo) = (stores.postgres.as_mut(), stores.mongo.as_mut());
                 helped |= match (&backfill.work, postgres, mongo) {

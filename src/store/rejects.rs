@@ -62,6 +62,17 @@ pub fn shown(row: &str) -> String {
     }
 }
 
+/// The question that shows people what is put aside.
+pub fn look(job: Job<'_>) -> String {
+    let version = job.record.step.version.0;
+    match job.work.store() {
+        StoreName::Postgres => {
+            format!("SELECT key, reason FROM migration_rejects WHERE version = {version}")
+        }
+        StoreName::Mongo => format!("db.migration_rejects.find({{ version: {version} }})"),
+    }
+}
+
 /// Fails when, beside so many that are put aside, these are too many.
 ///
 /// # Errors
@@ -86,13 +97,7 @@ pub fn check(
         Work::Update { .. } | Work::Sql { .. } => ("rewritten", "change the row"),
         Work::Documents { .. } => ("rewritten", "change the document"),
     };
-    let version = job.record.step.version;
-    let look = match store {
-        StoreName::Postgres => {
-            format!("SELECT key, reason FROM migration_rejects WHERE version = {version}")
-        }
-        StoreName::Mongo => format!("db.migration_rejects.find({{ version: {version} }})"),
-    };
+    let look = look(job);
     let go_on = "then run this again: it goes on where it stopped";
     let (message, hint) = match job.max_bad {
         0 => (

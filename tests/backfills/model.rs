@@ -290,8 +290,7 @@ impl World {
         shard.claimed = !shard.done;
         shard.after = Some(key(this));
         shard.passed += 1;
-        let recorded =
-            Recorded { shard: shard.clone(), run: run.to_owned(), said: Instant::now() };
+        let recorded = Recorded { shard: shard.clone(), run: run.to_owned(), said: Instant::now() };
         self.shards.insert(shard.index, recorded);
         Ok(Some(Batch { shard, passed: 1, rows: 0, commit: self.commit_takes }))
     }

@@ -52,7 +52,12 @@ impl Copy {
     }
 
     fn job(&self) -> Job<'_> {
-        Job { work: &self.work, record: &self.record, timeouts: self.timeouts, max_bad: self.max_bad }
+        Job {
+            work: &self.work,
+            record: &self.record,
+            timeouts: self.timeouts,
+            max_bad: self.max_bad,
+        }
     }
 
     fn rows(&self) -> &MongoSource {

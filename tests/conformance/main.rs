@@ -23,6 +23,8 @@ mod copy_to_postgres;
 
 mod copy_to_mongo;
 
+mod rejects;
+
 mod standalone;
 
 mod invariants;

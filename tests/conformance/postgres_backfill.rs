@@ -29,7 +29,12 @@ impl Task {
     }
 
     fn job(&self) -> Job<'_> {
-        Job { work: &self.work, record: &self.record, timeouts: self.timeouts, max_bad: self.max_bad }
+        Job {
+            work: &self.work,
+            record: &self.record,
+            timeouts: self.timeouts,
+            max_bad: self.max_bad,
+        }
     }
 }
 

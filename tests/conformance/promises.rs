@@ -48,7 +48,10 @@ pub async fn founding_creates_the_documented_tables_and_nothing_else<S: Subject>
             (table.to_owned(), fields.split_whitespace().map(str::to_owned).collect())
         })
         .collect();
-    assert_eq!(world.tables().await, documented);
+    let mut tables = world.tables().await;
+    // What it has is looked at where rows are put aside.
+    assert!(tables.remove("migration_rejects").is_some());
+    assert_eq!(tables, documented);
 }
 
 pub async fn founding_again_changes_nothing_and_keeps_the_first_pair<S: Subject>() {

@@ -4,9 +4,9 @@
 
 use crate::core::backfill::{Batch, Key, Shard, Survey};
 use crate::core::mapping;
+use crate::store::StoreError;
 use crate::store::backfill::{Backfills, Job};
 use crate::store::copy::{BadRow, Page, PageLimit, Source, Target};
-use crate::store::StoreError;
 use crate::store::rejects::{self, is_about_a_row, reason};
 use futures_util::future::{join, try_join};
 use std::time::Duration;

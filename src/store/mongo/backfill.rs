@@ -4,10 +4,10 @@ use super::history::{
     Tried, alone, check_fence, in_transaction_for, insert_steps, number, record_document, run,
     write,
 };
-use super::rejects::{self, put_aside};
 use super::ids::{
     self, Is, SURVEY, between, cut, id, is_same, key_of, nothing, range, refused, what_is,
 };
+use super::rejects::{self, put_aside};
 use super::{Mongo, check_reply, failed, failed_as, lease, pace};
 use crate::core::backfill::{Batch, Shard, Survey};
 use crate::core::history::{Entry, Record};
@@ -520,11 +520,7 @@ async fn batch(
 }
 
 /// The next document alone; or it is put aside, if it is the one that is refused.
-async fn single(
-    store: &Mongo,
-    job: Job<'_>,
-    shard: &Shard,
-) -> Result<Option<Batch>, StoreError> {
+async fn single(store: &Mongo, job: Job<'_>, shard: &Shard) -> Result<Option<Batch>, StoreError> {
     let collection = documents(job.work, BATCH)?.collection;
     let after = shard.after.as_ref().map(|after| id(after, BATCH)).transpose()?;
     let upto = id(&shard.upto, BATCH)?;
@@ -612,9 +608,7 @@ async fn pass_over(
         let moved = next.step(store, Some(&mut *session), 0).await?;
         check_fence(store, &mut *session).await?;
         match bad.filter(|_| moved) {
-            Some(bad) => {
-                put_aside(store, Some(session), next.job, next.shard.index, &[bad]).await
-            }
+            Some(bad) => put_aside(store, Some(session), next.job, next.shard.index, &[bad]).await,
             None => {
                 is_other = true;
                 let message = "another document is in its place";
@@ -637,7 +631,9 @@ async fn pass_over_alone(
     refused: &Refused<'_>,
 ) -> Result<Option<Duration>, StoreError> {
     store.check_lease().await?;
-    let Some(bad) = refused.row(store, None, next.job).await.map_err(alone)? else { return Ok(None) };
+    let Some(bad) = refused.row(store, None, next.job).await.map_err(alone)? else {
+        return Ok(None);
+    };
     let began = Instant::now();
     put_aside(store, None, next.job, next.shard.index, &[bad]).await.map_err(alone)?;
     reach("a document that is put aside without its cursor in MongoDB");

@@ -223,7 +223,9 @@ async fn together(
             check_fence(store, &mut *session).await?;
             taken = !moved;
             match taken {
-                false => put_aside(store, Some(session), next.job, next.shard.index, load.bad).await,
+                false => {
+                    put_aside(store, Some(session), next.job, next.shard.index, load.bad).await
+                }
                 true => Err(Tried::Failed(StoreError::new(
                     StoreName::Mongo,
                     PUT,

@@ -250,7 +250,8 @@ pub(super) async fn found(store: &mut Mongo, pair: &str) -> Result<String, Store
     const DOING: &str = "create the history collections";
     let control = store.database.collection::<Document>("migration_control");
     // A history may be older than the collection of rejects.
-    let rejects = store.database.list_collection_names().filter(doc! { "name": "migration_rejects" });
+    let rejects =
+        store.database.list_collection_names().filter(doc! { "name": "migration_rejects" });
     let control_row = async { control.find_one(doc! { "_id": 1 }).await };
     let looked = futures_util::future::try_join(control_row, async { rejects.await }).await;
     let (row, rejects) = looked.map_err(|error| failed(DOING, &error))?;

@@ -46,9 +46,8 @@ async fn try_put_aside(
 ) -> Result<(), Tried> {
     let lost = |error: mongodb::error::Error| Tried::of(REJECT, &error);
     let rejects = store.database.collection::<Document>("migration_rejects");
-    let numbers = rejects
-        .find(of(job))
-        .projection(doc! { "number": 1, "shard": 1, "key": 1, "reason": 1 });
+    let numbers =
+        rejects.find(of(job)).projection(doc! { "number": 1, "shard": 1, "key": 1, "reason": 1 });
     let there: Vec<Document> = match session.as_deref_mut() {
         Some(session) => {
             let mut cursor = numbers.session(&mut *session).await.map_err(lost)?;

@@ -38,8 +38,7 @@ pub(super) async fn put_aside(
         "SELECT pg_catalog.count(*), coalesce(pg_catalog.max(number), 0) FROM {table} WHERE {OF_JOB}"
     );
     let counted = store.client.query_typed(&count, &params).await.map_err(lost)?;
-    let (aside, last): (i64, i64) =
-        counted.first().map_or((0, 0), |row| (row.get(0), row.get(1)));
+    let (aside, last): (i64, i64) = counted.first().map_or((0, 0), |row| (row.get(0), row.get(1)));
     check(job, REJECT, u64::try_from(aside).unwrap_or(0), bad)?;
     // Postgres has no text with U+0000.
     let text = |text: &str| text.replace('\0', "\u{fffd}");
