@@ -10,9 +10,14 @@ use tokio_postgres::SimpleQueryMessage;
 
 use crate::support::{Database, block_on, chain};
 
-/// The four names that are ours, in both stores.
-pub const OURS: [&str; 4] =
-    ["migration_control", "migration_history", "migration_runs", "migration_steps"];
+/// The five names that are ours, in both stores.
+pub const OURS: [&str; 5] = [
+    "migration_control",
+    "migration_history",
+    "migration_rejects",
+    "migration_runs",
+    "migration_steps",
+];
 
 impl Database {
     /// Runs SQL; the rows, a line for each, or what the server says against it.

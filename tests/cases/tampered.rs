@@ -5,6 +5,7 @@
 use bson::doc;
 
 use crate::damaged::{FILES, applied, goes_on, healed_by_up, mended_by, refused, undisturbed};
+use crate::databases::OURS;
 use crate::project::Project;
 
 const HAND: &str = "somebody changed the history by hand";
@@ -321,9 +322,7 @@ fn the_history_of_one_store_is_dropped() {
     let expected = undisturbed();
     for (store, title) in [("postgres", "Postgres"), ("mongo", "MongoDB")] {
         let project = applied(&format!("dropped_{store}"), &[]);
-        let tables =
-            ["migration_control", "migration_history", "migration_runs", "migration_steps"];
-        for table in tables {
+        for table in OURS {
             match store {
                 "postgres" => drop(project.database.sql(&format!("DROP TABLE {table}"))),
                 _ => drop(project.database.run(doc! { "drop": table })),
@@ -336,7 +335,7 @@ fn the_history_of_one_store_is_dropped() {
     }
 }
 
-/// One of the four is gone.
+/// One of the five is gone.
 #[test]
 fn one_table_is_dropped() {
     let expected = undisturbed();
@@ -360,6 +359,9 @@ fn one_table_is_dropped() {
 
         // The audit log is nobody's evidence; it begins anew.
         drop_table(&project, "migration_runs");
+        goes_on(&project, &expected);
+        // Nor are rows that were put aside.
+        drop_table(&project, "migration_rejects");
         goes_on(&project, &expected);
         project.ok(&["down", "--yes"]);
         project.ok(&["up"]);

@@ -49,6 +49,7 @@ transcripts! {
     next_release,
     odd_ends,
     order,
+    rejects,
     requires,
     rollback,
     sessions,

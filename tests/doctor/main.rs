@@ -207,7 +207,7 @@ fn a_history_of_another_role_needs_rights_on_its_tables_and_no_more() {
 
     let grant = format!(
         "GRANT SELECT, INSERT, UPDATE ON migration_control, migration_steps, migration_history, \
-         migration_runs TO {0}; GRANT DELETE ON migration_history TO {0}; \
+         migration_runs, migration_rejects TO {0}; GRANT DELETE ON migration_history TO {0}; \
          REVOKE CREATE ON SCHEMA public FROM public",
         role.0
     );

@@ -72,6 +72,7 @@ const HISTORY: &[&str] = &[
      WHERE (t.version, t.step) = (s.version, s.step)) \
      GROUP BY version, step, rank, checksum, migration_checksum \
      HAVING NOT bool_or(event = 'reverted') ORDER BY version, step",
+    "SELECT 'aside ' || key FROM public.migration_rejects ORDER BY number",
 ];
 
 const LEFT: &[&str] = &[
@@ -194,6 +195,11 @@ async fn mongo(dump: &mut Dump, uri: &str) {
                 }
             }
             "migration_steps" => steps(&documents, &mut dump.history),
+            "migration_rejects" => {
+                for document in &documents {
+                    writeln!(dump.history, "aside {}", document.get_str("key").unwrap()).unwrap();
+                }
+            }
             "migration_control" => {
                 let held = |document: &&Document| {
                     ["holder", "expires_at"]
