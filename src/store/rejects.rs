@@ -90,7 +90,9 @@ pub fn check(
     }
     let store = job.work.store();
     let (verb, whose) = match job.work {
-        Work::CopyToMongo { .. } => ("copied", "change the row, or what the query makes of it"),
+        Work::CopyToMongo { .. } => {
+            ("copied", "change the row, or convert or leave out its value in the query")
+        }
         Work::CopyToPostgres { .. } => {
             ("copied", "change the document, or what `pipeline` makes of it")
         }

@@ -179,7 +179,7 @@ impl<S: Source, T: Target> Hands for Copying<'_, S, T> {
                 self.source.page(self.rows, job.timeouts, after, upto, limit).await?
             }
         };
-        rejects::check(job, MAP, 0, &page.bad)?;
+        refuse_bad(job, &page.bad)?;
         let (source, rows) = (&mut self.source, self.rows);
         let ahead = async {
             let after = page.upto.as_ref().filter(|_| !page.is_last)?;
@@ -204,7 +204,7 @@ impl<S: Source, T: Target> Hands for Copying<'_, S, T> {
         let limit = PageLimit { rows: 1, bytes: PAGE_BYTES };
         let (after, upto) = (shard.after.as_ref(), Some(&shard.upto));
         let mut page = self.source.page(self.rows, job.timeouts, after, upto, limit).await?;
-        rejects::check(job, MAP, 0, &page.bad)?;
+        refuse_bad(job, &page.bad)?;
         let error = match self.target.put(job, shard, &page).await {
             Err(error) if is_about_a_row(&error) && !page.documents.is_empty() => error,
             done => return done,
@@ -246,4 +246,13 @@ impl<S: Source, T: Target> Copying<'_, S, T> {
         }
         Err(error)
     }
+}
+
+/// Rows that have no document stop the copy before anything of their page is written,
+/// if they alone are too many.
+fn refuse_bad(job: Job<'_>, bad: &[BadRow]) -> Result<(), StoreError> {
+    rejects::check(job, MAP, 0, bad).map_err(|error| {
+        // It was read there, and the other store was not asked.
+        StoreError { store: job.work.source(), ..error }
+    })
 }
