@@ -27,9 +27,12 @@ pub struct RefusedRow {
 /// values and constraints, not a column that is missing or a lock that is not to be
 /// had.
 pub fn is_about_a_row(error: &StoreError) -> bool {
-    // TypeMismatch, PathNotViable, DocumentValidationFailure, ConversionFailure,
-    // BSONObjectTooLarge, DuplicateKey
-    const CODES: [&str; 6] = ["14", "28", "121", "241", "10334", "11000"];
+    // BadValue, TypeMismatch, PathNotViable, DocumentValidationFailure,
+    // ConversionFailure, BSONObjectTooLarge, DuplicateKey
+    const CODES: [u32; 7] = [2, 14, 28, 121, 241, 10334, 11000];
+    // From here on each place that says no has a code of its own: what cannot be
+    // computed, mostly. Below are those of servers that come and go.
+    const PLACES: u32 = 14_000;
     // Several rows for one, data exceptions, violated constraints, WITH CHECK OPTION,
     // and what a trigger raises.
     const CLASSES: [&str; 5] = ["21", "22", "23", "44", "P0"];
@@ -37,7 +40,9 @@ pub fn is_about_a_row(error: &StoreError) -> bool {
     let number = code.rsplit(' ').next().unwrap_or_default();
     let is_listed = match error.store {
         StoreName::Postgres => CLASSES.iter().any(|class| number.starts_with(class)),
-        StoreName::Mongo => CODES.contains(&number),
+        StoreName::Mongo => {
+            number.parse().is_ok_and(|number| CODES.contains(&number) || number >= PLACES)
+        }
     };
     error.fate == Fate::Refused && is_listed
 }

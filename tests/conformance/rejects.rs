@@ -4,7 +4,8 @@
 
 use crate::mongo;
 use crate::postgres;
-use crate::subject::{Subject, leased, record_of};
+use crate::standalone::Standalone;
+use crate::subject::{Subject, leased, record_of, take};
 use bson::{Document, doc};
 use lockstep::core::backfill::Backfill;
 use lockstep::core::history::Event;
@@ -292,4 +293,63 @@ async fn a_history_from_before_gets_the_table() {
     store.found("again").await.unwrap();
     let names = world.db.list_collection_names().await.unwrap();
     assert!(names.contains(&"migration_rejects".to_owned()), "{names:?}");
+}
+
+#[tokio::test]
+async fn documents_whose_change_cannot_be_computed_are_refused_one_by_one() {
+    let world = mongo::Server::new().await;
+    let ids = 1..=40;
+    let documents = ids.map(|id| match id {
+        7 => doc! { "_id": id, "text": "seven", "n": 1 },
+        23 => doc! { "_id": id, "text": "23", "n": 0 },
+        id => doc! { "_id": id, "text": id.to_string(), "n": 1 },
+    });
+    world.db.collection::<Document>("c").insert_many(documents).await.unwrap();
+    let mut store = leased(&world, "a").await;
+    let change = |set: Document| {
+        let change = Change::Update(Update::Pipeline(vec![doc! { "$set": set }]));
+        Work::Documents { collection: "c".to_owned(), filter: doc! {}, change }
+    };
+    let wrong = change(doc! { "i": { "$toInteger": "$text" } });
+    let error = ends(&mut store, &wrong, 100).await.unwrap_err();
+    says(&all(&error), &["$toInteger"]);
+    assert_eq!(aside_in_mongo(&world).await, [""; 0]);
+    let work = change(doc! { "i": { "$toInt": "$text" }, "q": { "$divide": [1, "$n"] } });
+    assert_eq!(ends(&mut store, &work, 2).await.unwrap().rejected, 2);
+    let aside = aside_in_mongo(&world).await.join("; ");
+    says(&aside, &["1: 7 | ", "seven", "2: 23 | ", "zero"]);
+    let written = world.db.collection::<Document>("c").count_documents(doc! { "q": 1.0 }).await;
+    assert_eq!(written.unwrap(), 38);
+}
+
+#[tokio::test]
+async fn without_transactions_each_is_put_aside_once_too() {
+    let server = Standalone::start();
+    let client = mongodb::Client::with_uri_str(&server.uri).await.unwrap();
+    let database = client.database("app");
+    database.run_command(refusing()).await.unwrap();
+    let all_of_them = database.collection::<Document>("c");
+    all_of_them.insert_many(numbered(1..=100)).await.unwrap();
+    let mut store = mongo::connect(&server.uri, "a").await;
+    store.found("pair").await.unwrap();
+    take(&mut store, "a").await;
+    let operators = doc! { "$set": { "low": 1 } };
+    let change = Change::Update(Update::Operators(operators));
+    let work = Work::Documents { collection: "c".to_owned(), filter: doc! {}, change };
+    let strict = doc! { "n": { "$not": { "$gt": 1000 } } };
+    let modify = doc! { "collMod": "c", "validator": strict, "validationLevel": "strict" };
+    database.run_command(modify).await.unwrap();
+
+    ends(&mut store, &work, 2).await.unwrap_err();
+    // A crash after a row was put aside leaves the cursor before it.
+    let steps = database.collection::<Document>("migration_steps");
+    let back = doc! { "$set": { "cursor.after": 40, "cursor.passed": 40_i64 } };
+    steps.update_one(doc! { "event": "progress" }, back).await.unwrap();
+    let done = ends(&mut store, &work, 4).await.unwrap();
+    assert_eq!((done.rejected, done.passed), (4, 100));
+    let rejects = database.collection::<Document>("migration_rejects");
+    for id in ["1", "50", "51", "100"] {
+        assert_eq!(rejects.count_documents(doc! { "key": id }).await.unwrap(), 1, "{id}");
+    }
+    assert_eq!(all_of_them.count_documents(doc! { "low": 1 }).await.unwrap(), 96);
 }

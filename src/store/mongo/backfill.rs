@@ -533,6 +533,10 @@ async fn single(store: &Mongo, job: Job<'_>, shard: &Shard) -> Result<Option<Bat
         Err(error) if is_about_a_row(&error) => error,
         done => return done,
     };
+    // What is refused without any document is no document's doing.
+    let nothing = change(store, job, doc! { "_id": { "$in": [] } })?;
+    let reply = store.database.run_command(nothing).await;
+    check_reply(BATCH, &reply.map_err(|error| failed(BATCH, &error))?)?;
     let done = is_same(&this, &upto);
     let moved = Shard {
         after: Some(if done { shard.upto.clone() } else { key_of(&this) }),
