@@ -34,7 +34,7 @@ async fn ends<H: Hands>(hands: &mut H, work: &Work, max_bad: u64) -> Result<Done
     let pace = pace::Settings { throttled: false, ..pace::Settings::default() };
     let settings = Settings { pace: &pace, minute: &|| 0, stop: &stop };
     let mut notices = |_: Notice| {};
-    match run(hands, None::<&mut Mongo>, task, settings, &mut notices).await {
+    match Box::pin(run(hands, None::<&mut Mongo>, task, settings, &mut notices)).await {
         Ok(done) => Ok(done),
         Err(BackfillError::Store(error)) => Err(error),
         Err(error) => panic!("{error}"),
