@@ -145,16 +145,30 @@ pub fn hash(row: &RawDocument) -> Result<Hash, Bad> {
 }
 
 /// A document as what it is when it is a row: an ObjectId is the text or the bytes that
-/// its column has, and a `char(n)` has no blanks at its end. What no column could hold
-/// stays what it is, and differs.
-pub fn as_row<'a>(document: &'a RawDocument, columns: &[Column]) -> Cow<'a, RawDocument> {
+/// its column has, a `char(n)` has no blanks at its end, and JSON has texts for dates and
+/// ids. What no column could hold stays what it is, and differs. In a key only ObjectIds
+/// and blanks turn: a document is asked for by its key.
+pub fn as_row<'a>(
+    document: &'a RawDocument,
+    columns: &[Column],
+    key: &[String],
+) -> Cow<'a, RawDocument> {
     let of = |name: &str| columns.iter().find(|column| column.name == name);
-    let turns = |name: &str, value: RawBsonRef<'_>| match value {
-        RawBsonRef::ObjectId(_) | RawBsonRef::Array(_) => true,
-        RawBsonRef::String(text) => {
-            text.ends_with(' ') && of(name).is_some_and(|it| matches!(it.kind, Holds::Char(_)))
+    let turns = |name: &str, value: RawBsonRef<'_>| {
+        let holds = || of(name).map(|column| &column.kind);
+        let is_of_key = || key.iter().any(|field| field == name);
+        match value {
+            RawBsonRef::ObjectId(_) | RawBsonRef::Array(_) => true,
+            RawBsonRef::String(text) => match holds() {
+                Some(Holds::Char(_)) => text.ends_with(' '),
+                Some(Holds::Uuid | Holds::Time(_) | Holds::Interval(_)) => !is_of_key(),
+                _ => false,
+            },
+            RawBsonRef::DateTime(_) | RawBsonRef::Binary(_) | RawBsonRef::Document(_) => {
+                matches!(holds(), Some(Holds::Json | Holds::Jsonb)) && is_other_in_json(value)
+            }
+            _ => false,
         }
-        _ => false,
     };
     let fields = || document.iter_elements().filter_map(Result::ok);
     let value = |field: &RawElement<'a>| field.value().unwrap_or(RawBsonRef::Null);
@@ -175,6 +189,21 @@ pub fn as_row<'a>(document: &'a RawDocument, columns: &[Column]) -> Cow<'a, RawD
         }
     }
     Cow::Owned(row)
+}
+
+/// Whether a value, or one in it, comes back from JSON as another: as a text.
+fn is_other_in_json(value: RawBsonRef<'_>) -> bool {
+    match value {
+        RawBsonRef::Document(fields) => {
+            fields.iter().filter_map(Result::ok).any(|(_, value)| is_other_in_json(value))
+        }
+        RawBsonRef::Array(items) => items.into_iter().filter_map(Result::ok).any(is_other_in_json),
+        RawBsonRef::ObjectId(_)
+        | RawBsonRef::DateTime(_)
+        | RawBsonRef::Binary(_)
+        | RawBsonRef::Symbol(_) => true,
+        _ => false,
+    }
 }
 
 impl Rows {
@@ -605,14 +634,50 @@ mod tests {
         let id = bson::oid::ObjectId::parse_str("507f1f77bcf86cd799439011").unwrap();
         let column = |kind| [Column { name: "_id".to_owned(), kind }];
         let document = row(&doc! { "_id": id, "a": 1 });
-        let text = as_row(&document, &column(Holds::Char(Some(24))));
+        let text = as_row(&document, &column(Holds::Char(Some(24))), &fields());
         assert_eq!(*text, *row(&doc! { "_id": "507f1f77bcf86cd799439011", "a": 1 }));
-        let bytes = as_row(&document, &column(Holds::Bytea));
+        let bytes = as_row(&document, &column(Holds::Bytea), &fields());
         assert_eq!(bytes.get_binary("_id").unwrap().bytes, id.bytes());
-        assert_eq!(*as_row(&document, &column(Holds::Int4)), *document);
+        assert_eq!(*as_row(&document, &column(Holds::Int4), &fields()), *document);
         let padded = row(&doc! { "_id": "ab  " });
-        assert_eq!(*as_row(&padded, &column(Holds::Char(Some(4)))), *row(&doc! { "_id": "ab" }));
-        assert_eq!(*as_row(&padded, &column(Holds::Text(None))), *padded);
+        let trimmed = as_row(&padded, &column(Holds::Char(Some(4))), &fields());
+        assert_eq!(*trimmed, *row(&doc! { "_id": "ab" }));
+        assert_eq!(*as_row(&padded, &column(Holds::Text(None)), &fields()), *padded);
+    }
+
+    #[test]
+    fn a_value_is_what_comes_back_from_the_column_that_a_copy_wrote_it_to() {
+        let id = bson::oid::ObjectId::parse_str("507f1f77bcf86cd799439011").unwrap();
+        let at = bson::DateTime::parse_rfc3339_str("2026-11-20T10:00:00.123Z").unwrap();
+        let uuid = bson::Uuid::parse_str("01234567-89ab-cdef-0123-456789abcdef").unwrap();
+        let check = |kind, value: Bson, expected: Bson| {
+            let columns = [Column { name: "a".to_owned(), kind }];
+            let document = row(&doc! { "_id": 1, "a": value });
+            let expected = row(&doc! { "_id": 1, "a": expected });
+            assert_eq!(*as_row(&document, &columns, &fields()), *expected);
+        };
+        let text = "2026-11-20T10:00:00.123Z";
+        for kind in [Holds::Json, Holds::Jsonb] {
+            let nested = Bson::from(doc! { "b": [{ "at": at }], "by": id });
+            let expected = doc! { "b": [{ "at": text }], "by": "507f1f77bcf86cd799439011" };
+            check(kind.clone(), nested, expected.into());
+            check(kind.clone(), at.into(), text.into());
+            let regex = bson::Regex {
+                pattern: bson::cstr!("b").into(),
+                options: bson::cstr!("").into(),
+            };
+            let refused = Bson::from(doc! { "at": at, "b": regex });
+            check(kind, refused.clone(), refused);
+        }
+        check(Holds::Uuid, "01234567-89AB-CDEF-0123-456789ABCDEF".into(), uuid.into());
+        check(Holds::Uuid, "x".into(), "x".into());
+        check(Holds::Time(6), "13:05".into(), "13:05:00".into());
+        check(Holds::Interval(mapping::Finest::Micros(1)), "P14M".into(), "P1Y2M".into());
+        check(Holds::Timestamp(6), at.into(), at.into());
+        // Who has the text and who has the UUID of it are two documents.
+        let columns = [Column { name: "_id".to_owned(), kind: Holds::Uuid }];
+        let document = row(&doc! { "_id": uuid.to_string() });
+        assert_eq!(*as_row(&document, &columns, &fields()), *document);
     }
 
     fn key() -> RowKey {

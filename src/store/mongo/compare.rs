@@ -108,7 +108,7 @@ impl ComparedDocuments for Mongo {
         let mut rows = Rows::default();
         let mut last = None;
         while cursor.advance().await.map_err(|error| failed(COMPARE, &error))? {
-            let row = as_row(cursor.current(), &ground.columns);
+            let row = as_row(cursor.current(), &ground.columns, &ground.key);
             let key = RowKey::of(&row, &ground.key);
             rows.push(&row, &key);
             if rows.len() >= most {
@@ -148,7 +148,8 @@ impl ComparedDocuments for Mongo {
     ) -> Result<Vec<RowKey>, StoreError> {
         let mut next = Vec::new();
         while next.len() < most && keys.advance().await.map_err(|error| failed(COMPARE, &error))? {
-            next.push(RowKey::of(&as_row(keys.current(), &ground.columns), &ground.key));
+            let row = as_row(keys.current(), &ground.columns, &ground.key);
+            next.push(RowKey::of(&row, &ground.key));
         }
         Ok(next)
     }
@@ -169,7 +170,7 @@ impl Mongo {
             };
             let mut cursor = self.read(ground, before, behind, false).await?;
             while cursor.advance().await.map_err(|error| failed(COMPARE, &error))? {
-                each(as_row(cursor.current(), &ground.columns));
+                each(as_row(cursor.current(), &ground.columns, &ground.key));
             }
         }
         Ok(())
