@@ -316,13 +316,17 @@ async fn what_is_equal_is_not_touched_and_what_differs_is_updated() {
 #[tokio::test]
 async fn values_are_told_apart_by_what_they_are_and_not_by_what_is_called_equal() {
     let table = "CREATE COLLATION loose (provider = icu, locale = 'und-u-ks-level2', deterministic = false);
-                 CREATE TABLE t (_id int PRIMARY KEY, loose text COLLATE loose, doc json, place point)";
-    let document = doc! { "_id": 1, "loose": "Ab", "doc": { "b": 1, "a": [2] } };
+                 CREATE TABLE t (_id int PRIMARY KEY, loose text COLLATE loose, doc json, place point, \
+                 took interval, docs json[])";
+    let document = doc! {
+        "_id": 1, "loose": "Ab", "doc": { "b": 1, "a": [2] }, "took": "P1M", "docs": [{ "a": 1 }],
+    };
     let mut world = World::new(table, [document], plain()).await;
-    world.postgres.run("INSERT INTO t VALUES (1, 'aB', '{\"b\":1}', '(1,2)')").await;
+    world.postgres.run("INSERT INTO t VALUES (1, 'aB', '{\"b\":1}', '(1,2)', '30 days')").await;
     assert_eq!(world.copied(5).await, (1, 1));
     assert!(world.postgres.yes("SELECT loose COLLATE \"C\" = 'Ab' AND place IS NULL FROM t").await);
     assert!(world.postgres.yes("SELECT doc::jsonb = '{\"b\":1,\"a\":[2]}' FROM t").await);
+    assert!(world.postgres.yes("SELECT took::text = '1 mon' AND docs[1] ->> 'a' = '1' FROM t").await);
     assert_eq!(world.again(5).await, (1, 0));
 }
 

@@ -300,11 +300,8 @@ async fn look(
         definition.push_str(row.get(3));
         definition.push('\n');
         let kind = kind(row);
-        let told_by = match kind {
-            None | Some(Kind::Json) => "::text",
-            Some(_) if row.get(5) => " COLLATE pg_catalog.\"C\"",
-            Some(_) => "",
-        };
+        let names = [row.get::<_, Option<&str>>(7), row.get(11)];
+        let told_by = told_by(kind.as_ref(), names.contains(&Some("citext")), row.get(5));
         let shown = row.get(4);
         columns.push(Column { name, shown, kind, has_default: row.get(2), told_by });
     }
@@ -344,6 +341,21 @@ async fn look(
         stage: format!("pg_temp.lockstep_copy_{}", digits.get(..16).unwrap_or(digits)),
         is_fresh: AtomicBool::new(true),
     })
+}
+
+/// By what two values of a column are told apart: what its type finds equal may differ
+/// (`Ada` and `ADA` of citext, 30 days and a month), and `json` has no equality at all.
+fn told_by(kind: Option<&Kind>, is_citext: bool, is_lax: bool) -> &'static str {
+    let element = match kind {
+        Some(Kind::Array(element)) => Some(&element.kind),
+        kind => kind,
+    };
+    match element {
+        None | Some(Kind::Json | Kind::Interval(_)) => "::text",
+        Some(_) if is_citext => "::text",
+        Some(_) if is_lax => " COLLATE pg_catalog.\"C\"",
+        Some(_) => "",
+    }
 }
 
 /// `ON CONFLICT` wants a unique index on just these columns, one that is looked at
@@ -841,4 +853,26 @@ fn bad_row(to: &Destination, bad: RefusedRow, said: Option<StoreError>) -> Store
     }
     error.said.row = Some(Box::new(bad));
     error
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::mapping::{Element, Finest};
+
+    #[test]
+    fn values_that_a_type_finds_equal_are_told_apart_by_their_texts() {
+        let array = |kind| Kind::Array(Box::new(Element { kind, oid: 0 }));
+        let interval = || Kind::Interval(Finest::Micros(1));
+        for kind in [Kind::Json, interval(), array(Kind::Json), array(interval())] {
+            assert_eq!(told_by(Some(&kind), false, false), "::text", "{kind}");
+        }
+        for kind in [Kind::Text(None), array(Kind::Text(None))] {
+            assert_eq!(told_by(Some(&kind), true, false), "::text", "citext as {kind}");
+            assert_eq!(told_by(Some(&kind), false, true), " COLLATE pg_catalog.\"C\"", "{kind}");
+            assert_eq!(told_by(Some(&kind), false, false), "", "{kind}");
+        }
+        assert_eq!(told_by(None, false, false), "::text");
+        assert_eq!(told_by(Some(&Kind::Jsonb), false, false), "");
+    }
 }
