@@ -19,7 +19,7 @@ use crate::core::parse::manifest::MongoSource;
 use crate::core::step::Timeouts;
 use crate::engine::{Stop, StopReason};
 use crate::store::StoreError;
-use crate::store::compare::{ComparedDocuments, ComparedRows, Found, Kept, Range};
+use crate::store::compare::{ComparedDocuments, ComparedRows, Found, Kept, Order, Range};
 use bson::RawDocumentBuf;
 use futures_util::future::join;
 use serde_json::{Value, json};
@@ -110,7 +110,8 @@ pub async fn compare<P: ComparedRows, M: ComparedDocuments>(
     let rows = postgres.ground(task.postgres, key, timeouts).await?;
     let documents = mongo.ground(task.mongo, key, P::columns(&rows), timeouts).await?;
     let has_ranges = P::order(&rows).is_some_and(|order| M::has_order(&documents, order));
-    let begun = Begun::now(postgres, task).await?;
+    let way = way(P::order(&rows), has_ranges);
+    let begun = Begun::now(postgres, task, &way).await?;
     let mut comparison = Comparison {
         watch: Watch::new(task.again),
         estimate: P::estimate(&rows).max(begun.place.rows),
@@ -125,6 +126,7 @@ pub async fn compare<P: ComparedRows, M: ComparedDocuments>(
         rows: &rows,
         documents: &documents,
         has_ranges,
+        way,
         begun,
         task,
         stop,
@@ -138,6 +140,14 @@ pub async fn compare<P: ComparedRows, M: ComparedDocuments>(
         comparison.postgres.keep(record, None).await?;
     }
     Ok(Compared { verdict, rows, age, is_partial })
+}
+
+/// In which order and how it goes through the keys: a place says what is done only to
+/// who goes on in the same way. By lists, nothing below it was looked at that only
+/// MongoDB has; in another order, other keys lie below it.
+fn way(order: Option<Order>, has_ranges: bool) -> String {
+    let order = order.map_or_else(|| "own".to_owned(), |order| format!("{order:?}"));
+    format!("{order} by {}", if has_ranges { "ranges" } else { "lists" }).to_lowercase()
 }
 
 /// Where a comparison is.
@@ -184,10 +194,15 @@ struct Begun {
 }
 
 impl Begun {
-    async fn now<P: ComparedRows>(postgres: &mut P, task: Task<'_>) -> Result<Begun, StoreError> {
+    async fn now<P: ComparedRows>(
+        postgres: &mut P,
+        task: Task<'_>,
+        way: &str,
+    ) -> Result<Begun, StoreError> {
         let new = Begun { at: Instant::now(), before: Duration::ZERO, place: Place::default() };
         let Some(record) = task.record else { return Ok(new) };
-        let kept = postgres.kept(record).await?.filter(|kept| kept.age < task.max_age);
+        let kept = postgres.kept(record).await?;
+        let kept = kept.filter(|kept| kept.age < task.max_age && kept.cursor["way"] == way);
         Ok(match kept.and_then(|kept| Some((kept.age, Place::read(&kept.cursor)?))) {
             Some((before, place)) => Begun { before, place, ..new },
             None => new,
@@ -205,6 +220,8 @@ struct Comparison<'a, P: ComparedRows, M: ComparedDocuments> {
     rows: &'a P::Ground,
     documents: &'a M::Ground,
     has_ranges: bool,
+    /// See [`way`].
+    way: String,
     task: Task<'a>,
     stop: &'a Stop,
     notices: &'a mut dyn Notices,
@@ -391,7 +408,9 @@ impl<P: ComparedRows, M: ComparedDocuments> Comparison<'_, P, M> {
         // The end is no place to go on from.
         if let Some(place) = place.filter(|place| place.after.is_some()) {
             self.kept = Instant::now();
-            let kept = Kept { cursor: place.json(), age: self.begun.age() };
+            let mut cursor = place.json();
+            cursor["way"] = json!(self.way);
+            let kept = Kept { cursor, age: self.begun.age() };
             self.postgres.keep(record, Some(&kept)).await?;
         }
         Ok(())
@@ -480,5 +499,21 @@ impl Side {
 
     fn seen(&self, id: Hash) -> Seen {
         self.seen.get(&id).cloned().unwrap_or(Seen::Nothing)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_place_is_of_one_way() {
+        let ways = [
+            way(Some(Order::Text), true),
+            way(Some(Order::Text), false),
+            way(Some(Order::Number), true),
+            way(None, false),
+        ];
+        assert_eq!(ways, ["text by ranges", "text by lists", "number by ranges", "own by lists"]);
     }
 }
