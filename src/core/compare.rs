@@ -487,6 +487,16 @@ impl Watch {
             return;
         };
         self.suspects.remove(&id);
+        self.decide(kind, key, look, fields);
+    }
+
+    /// What was found in a range under a key that cannot be asked for again, as a part
+    /// of it is what cannot be compared.
+    pub fn certain(&mut self, key: &RowKey, look: &Look) {
+        self.decide(look.kind(), key, look, &[]);
+    }
+
+    fn decide(&mut self, kind: Kind, key: &RowKey, look: &Look, fields: &[String]) {
         match kind {
             Kind::Unresolved => self.unresolved += 1,
             _ => self.diverged += 1,
@@ -678,6 +688,17 @@ mod tests {
         let columns = [Column { name: "_id".to_owned(), kind: Holds::Uuid }];
         let document = row(&doc! { "_id": uuid.to_string() });
         assert_eq!(*as_row(&document, &columns, &fields()), *document);
+    }
+
+    #[test]
+    fn a_key_that_cannot_be_asked_for_again_is_decided_at_once() {
+        let mut watch = Watch::new(AGAIN);
+        let postgres = Seen::Unreadable("`_id`: a timestamptz is infinite".to_owned());
+        let look = Look { postgres, mongo: Seen::Nothing };
+        watch.certain(&RowKey(RawDocumentBuf::new()), &look);
+        assert!(watch.is_empty() && !watch.is_clean());
+        let Verdict::Diverged { count: 1, differences } = watch.verdict() else { panic!() };
+        assert_eq!(differences[0].kind, Kind::NotComparable);
     }
 
     fn key() -> RowKey {

@@ -286,7 +286,9 @@ impl<P: ComparedRows, M: ComparedDocuments> Comparison<'_, P, M> {
             let now = self.begun.at.elapsed();
             for (key, look) in differences(&rows, &found.rows) {
                 // What lies behind the surplus was not read.
-                if found.upto.is_none() || look.mongo != Seen::Nothing {
+                if key.values().count() < self.task.key.len() {
+                    self.watch.certain(&key, &look);
+                } else if found.upto.is_none() || look.mongo != Seen::Nothing {
                     self.watch.suspect(now, self.seq, key, look);
                 }
             }

@@ -174,6 +174,30 @@ async fn what_cannot_be_compared_is_named() {
     assert!(only.contains("34 digits"), "{only}");
 }
 
+/// It is asked for again by its key, in the key's order whatever that of the columns is.
+#[tokio::test]
+async fn what_cannot_be_compared_is_named_whatever_its_key_is() {
+    let pair = Pair::new().await;
+    pair.run(
+        "CREATE TABLE t (id int, tenant int, until timestamptz, PRIMARY KEY (tenant, id)); \
+         INSERT INTO t VALUES (1, 2, 'infinity'); \
+         CREATE TABLE u (until timestamptz PRIMARY KEY); INSERT INTO u VALUES ('infinity')",
+    )
+    .await;
+    pair.collection("t").insert_one(doc! { "tenant": 2, "id": 1 }).await.unwrap();
+    let several = "{ postgres = 'SELECT id, tenant, until FROM t', \
+                   mongo = { collection = 't', pipeline = '[{ $unset: \"_id\" }]' }, \
+                   key = ['tenant', 'id'] }";
+    let found = pair.differences(several).await;
+    let [only] = found.as_slice() else { panic!("{found:?}") };
+    assert!(only.starts_with("tenant = 2, id = 1 cannot be compared: `until`: "), "{only}");
+    let infinite =
+        "{ postgres = 'SELECT until AS _id FROM u', mongo = { collection = 'u' }, key = '_id' }";
+    let found = pair.differences(infinite).await;
+    let [only] = found.as_slice() else { panic!("{found:?}") };
+    assert!(only.contains("cannot be compared: `_id`: "), "{only}");
+}
+
 /// Two rows with one key are a difference, though one of them is the document.
 #[tokio::test]
 async fn a_key_that_two_rows_have_is_named() {

@@ -707,12 +707,14 @@ fn document(row: &tokio_postgres::Row, ground: &Ground, columns: &[mapping::Colu
     match mapping::document(columns, values.iter().copied()) {
         Ok(document) => Ok((RowKey::of(&document, &ground.names), document)),
         Err(bad) => {
+            // In the order of the key, as that of any row: it is asked for again by it.
             let mut key = RawDocumentBuf::new();
-            let of_key = |column: &mapping::Column| ground.names.contains(&column.name);
-            for (column, value) in columns.iter().zip(values).filter(|(it, _)| of_key(it)) {
-                if let Ok(one) = mapping::document(std::slice::from_ref(column), [value])
-                    && let Ok(Some(value)) = one.get(&column.name)
-                    && let Ok(name) = CString::try_from(column.name.as_str())
+            for name in &ground.names {
+                let found = columns.iter().zip(&values).find(|(column, _)| column.name == *name);
+                if let Some((column, value)) = found
+                    && let Ok(one) = mapping::document(std::slice::from_ref(column), [*value])
+                    && let Ok(Some(value)) = one.get(name)
+                    && let Ok(name) = CString::try_from(name.as_str())
                 {
                     key.append(name, value);
                 }
