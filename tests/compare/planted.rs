@@ -198,6 +198,22 @@ async fn what_cannot_be_compared_is_named_whatever_its_key_is() {
     assert!(only.contains("cannot be compared: `_id`: "), "{only}");
 }
 
+/// Rows that cannot be compared end a range as any other, so memory does not depend on how
+/// many there are.
+#[tokio::test]
+async fn rows_that_all_cannot_be_compared_are_not_read_at_once() {
+    let pair = Pair::new().await;
+    pair.run(
+        "CREATE TABLE t (id int PRIMARY KEY, until timestamptz); \
+         INSERT INTO t SELECT g, 'infinity' FROM generate_series(1, 60000) AS g; ANALYZE t",
+    )
+    .await;
+    let compare =
+        "{ postgres = 'SELECT id AS _id, until FROM t', mongo = { collection = 't' }, key = '_id' }";
+    let compared = pair.compare(compare).await;
+    assert!(compared.is_partial && compared.rows < 60_000, "{compared:?}");
+}
+
 /// Two rows with one key are a difference, though one of them is the document.
 #[tokio::test]
 async fn a_key_that_two_rows_have_is_named() {

@@ -548,19 +548,22 @@ async fn page(
     let mut count = 0u64;
     // Rows of one key are in one range, so those of the last key wait for the next.
     let mut last: Option<RowKey> = None;
-    let mut group: Vec<RawDocumentBuf> = Vec::new();
+    let mut group: Vec<Result<RawDocumentBuf, String>> = Vec::new();
     each(store, ground, &ground.rows, &sql, &params, &mut |row| {
         count += 1;
-        match row {
-            Ok((key, document)) => {
-                if last.as_ref().is_some_and(|last| *last != key) {
-                    flush(&mut range, last.take(), &mut group);
-                }
-                last = Some(key);
-                group.push(document);
+        let (key, row) = match row {
+            Ok((key, document)) => (key, Ok(document)),
+            // No range can end at a key of which a part is what cannot be read.
+            Err((key, why)) if key.values().count() < ground.columns.len() => {
+                return range.rows.push_unreadable(key, why);
             }
-            Err((key, why)) => range.rows.push_unreadable(key, why),
+            Err((key, why)) => (key, Err(why)),
+        };
+        if last.as_ref().is_some_and(|last| *last != key) {
+            flush(&mut range, last.take(), &mut group);
         }
+        last = Some(key);
+        group.push(row);
     })
     .await?;
     if count <= most {
@@ -571,9 +574,16 @@ async fn page(
     Ok(range.upto.is_some().then_some(range))
 }
 
-fn flush(range: &mut Range, key: Option<RowKey>, group: &mut Vec<RawDocumentBuf>) {
+fn flush(
+    range: &mut Range,
+    key: Option<RowKey>,
+    group: &mut Vec<Result<RawDocumentBuf, String>>,
+) {
     let Some(key) = key else { return };
-    group.drain(..).for_each(|document| range.rows.push(&document, &key));
+    group.drain(..).for_each(|row| match row {
+        Ok(document) => range.rows.push(&document, &key),
+        Err(why) => range.rows.push_unreadable(key.clone(), why),
+    });
     range.upto = Some(key);
 }
 
