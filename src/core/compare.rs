@@ -672,10 +672,8 @@ mod tests {
             let expected = doc! { "b": [{ "at": text }], "by": "507f1f77bcf86cd799439011" };
             check(kind.clone(), nested, expected.into());
             check(kind.clone(), at.into(), text.into());
-            let regex = bson::Regex {
-                pattern: bson::cstr!("b").into(),
-                options: bson::cstr!("").into(),
-            };
+            let regex =
+                bson::Regex { pattern: bson::cstr!("b").into(), options: bson::cstr!("").into() };
             let refused = Bson::from(doc! { "at": at, "b": regex });
             check(kind, refused.clone(), refused);
         }

@@ -208,8 +208,7 @@ async fn rows_that_all_cannot_be_compared_are_not_read_at_once() {
          INSERT INTO t SELECT g, 'infinity' FROM generate_series(1, 60000) AS g; ANALYZE t",
     )
     .await;
-    let compare =
-        "{ postgres = 'SELECT id AS _id, until FROM t', mongo = { collection = 't' }, key = '_id' }";
+    let compare = "{ postgres = 'SELECT id AS _id, until FROM t', mongo = { collection = 't' }, key = '_id' }";
     let compared = pair.compare(compare).await;
     assert!(compared.is_partial && compared.rows < 60_000, "{compared:?}");
 }

@@ -326,7 +326,9 @@ async fn values_are_told_apart_by_what_they_are_and_not_by_what_is_called_equal(
     assert_eq!(world.copied(5).await, (1, 1));
     assert!(world.postgres.yes("SELECT loose COLLATE \"C\" = 'Ab' AND place IS NULL FROM t").await);
     assert!(world.postgres.yes("SELECT doc::jsonb = '{\"b\":1,\"a\":[2]}' FROM t").await);
-    assert!(world.postgres.yes("SELECT took::text = '1 mon' AND docs[1] ->> 'a' = '1' FROM t").await);
+    assert!(
+        world.postgres.yes("SELECT took::text = '1 mon' AND docs[1] ->> 'a' = '1' FROM t").await
+    );
     assert_eq!(world.again(5).await, (1, 0));
 }
 

@@ -574,11 +574,7 @@ async fn page(
     Ok(range.upto.is_some().then_some(range))
 }
 
-fn flush(
-    range: &mut Range,
-    key: Option<RowKey>,
-    group: &mut Vec<Result<RawDocumentBuf, String>>,
-) {
+fn flush(range: &mut Range, key: Option<RowKey>, group: &mut Vec<Result<RawDocumentBuf, String>>) {
     let Some(key) = key else { return };
     group.drain(..).for_each(|row| match row {
         Ok(document) => range.rows.push(&document, &key),
