@@ -5,6 +5,7 @@ use crate::core::expectation::{equal, holds, show};
 use crate::core::history::{Record, Timestamp};
 use crate::core::id::Version;
 use crate::core::notice::{Notice, Notices};
+use crate::core::pace::{Level, Limits};
 use crate::core::parse::manifest::{Check, Invariant, MongoAnswer, MongoSource, Sample};
 use crate::core::step::{MongoStep, PgStep, Timeouts};
 use crate::engine::compare::{Compared, KEPT_EVERY, Task, compare};
@@ -18,8 +19,14 @@ pub use crate::core::expectation::Broken;
 pub use crate::engine::compare::Unanswered;
 
 /// Two stores are not read at the same moment: what differs is asked again after
-/// this, if nobody knows how far the standbys are behind.
+/// this, or after twice the lag of the standbys if that is more.
 const SECOND_LOOK: Duration = Duration::from_secs(2);
+
+/// The probes that say how far a standby is behind, in times the limit of it.
+const LAGS: [&str; 2] = ["replication lag", "majority commit lag"];
+
+/// A standby that is gone for a day is not waited for.
+const LAG_TIMES_MAX: f64 = 12.0;
 
 /// So many differences of a comparison are shown to people.
 const SHOWN_MAX: usize = 20;
@@ -96,6 +103,27 @@ impl Checked {
     }
 }
 
+/// How far the slowest standby of either store is behind, if anybody knows.
+pub async fn lag<P: PostgresStore, M: MongoStore>(
+    stores: &mut Stores<P, M>,
+    limits: &Limits,
+) -> Option<Duration> {
+    let mut readings = Vec::new();
+    if let Some(postgres) = stores.postgres.as_mut() {
+        readings.extend(postgres.probe(limits).await);
+    }
+    if let Some(mongo) = stores.mongo.as_mut() {
+        readings.extend(mongo.probe(limits).await);
+    }
+    let lags = readings.iter().filter(|reading| LAGS.contains(&reading.probe));
+    let ratios = lags.filter_map(|reading| match &reading.level {
+        Level::At { ratio, .. } => Some(*ratio),
+        Level::Nothing(_) | Level::Off(_) => None,
+    });
+    let worst = ratios.max_by(f64::total_cmp).filter(|ratio| ratio.is_finite() && *ratio >= 0.0)?;
+    Some(limits.replication_lag.mul_f64(worst.min(LAG_TIMES_MAX)))
+}
+
 /// Checks one invariant, from scratch.
 ///
 /// # Errors
@@ -121,11 +149,11 @@ pub async fn check<P: PostgresStore, M: MongoStore>(
         Check::Equal { postgres, mongo } => {
             let mut answers = both(stores, postgres, mongo, asking).await?;
             if !equal(&answers.0, &answers.1) {
-                let lag = asking.lag.map(|lag| lag * 2);
+                let lag = asking.lag.map_or(SECOND_LOOK, |lag| SECOND_LOOK.max(lag * 2));
                 let mut stop = asking.stop.clone();
                 tokio::select! {
                     reason = stop.wait() => return Err(Unanswered::Stopped(reason)),
-                    () = tokio::time::sleep(lag.unwrap_or(SECOND_LOOK)) => {}
+                    () = tokio::time::sleep(lag) => {}
                 }
                 answers = both(stores, postgres, mongo, asking).await?;
             }

@@ -271,7 +271,7 @@ async fn values_arrive_as_the_type_table_says() {
 }
 
 #[tokio::test]
-async fn what_is_equal_is_left_what_differs_replaced_and_what_is_missing_inserted() {
+async fn what_is_equal_is_left_what_differs_updated_and_what_is_missing_inserted() {
     for rows in [1, 7, 1000] {
         let mut world = World::new(NUMBERED, plain()).await;
         world
@@ -279,20 +279,22 @@ async fn what_is_equal_is_left_what_differs_replaced_and_what_is_missing_inserte
                 doc! { "_id": 1, "n": 1, },
                 // As the application would write it: the same by every measure.
                 doc! { "n": 2.0, "_id": 2_i64 },
-                doc! { "_id": 3, "n": 4 },
+                doc! { "_id": 3, "n": 4, "more": "of the application" },
                 doc! { "_id": 4, "n": 4, "more": "of the application" },
                 doc! { "_id": 5 },
                 doc! { "_id": 1000, "n": 1000 },
             ])
             .await;
-        assert_eq!(world.copied(rows).await, (50, 48), "{rows}");
+        assert_eq!(world.copied(rows).await, (50, 47), "{rows}");
         let one = |id: i32| doc! { "_id": id };
         let at = async |id: i32| {
             let all = world.mongo.db.collection::<Document>("c");
             all.find_one(one(id)).await.unwrap().unwrap()
         };
         assert_eq!(at(2).await, doc! { "_id": 2_i64, "n": 2.0 }, "it was left");
-        assert_eq!(at(4).await, doc! { "_id": 4, "n": 4 });
+        let more = "of the application";
+        assert_eq!(at(3).await, doc! { "_id": 3, "n": 3, "more": more }, "what is not ours stays");
+        assert_eq!(at(4).await, doc! { "_id": 4, "n": 4, "more": more });
         assert_eq!(world.mongo.at("c").await.len(), 51, "what has no row stays");
         assert_eq!(world.again(rows).await, (50, 0), "{rows}");
     }
@@ -371,6 +373,12 @@ async fn what_has_no_key_to_go_along_is_refused() {
             .await;
         has(&world.refusal().await, &parts);
     }
+    // Two of its values are equal and are two documents.
+    let script = "CREATE EXTENSION citext; CREATE TABLE t (id citext NOT NULL); \
+                  CREATE INDEX ON t (id); INSERT INTO t VALUES ('A'), ('a')";
+    let mut world = World::new(script, Copy::new("SELECT id FROM t", id("id"))).await;
+    has(&world.refusal().await, &["`id` is of type citext", "cast it"]);
+    let script = "CREATE TABLE t (id int)";
     let mut world = World::new(script, Copy::new("SELECT nothing FROM t", id("nothing"))).await;
     let error = world.survey(1).await.unwrap_err();
     assert_eq!(error.said.code.as_deref(), Some("SQLSTATE 42703"), "{error}");
@@ -503,6 +511,35 @@ async fn what_appears_later_is_swept_up() {
     assert_eq!(world.go_through(3).await.unwrap(), (10, 10));
     assert_eq!(world.begin(4).await, []);
     world.all_there(60).await;
+}
+
+#[tokio::test]
+async fn a_moment_that_mongodb_has_is_not_two_at_the_edge_of_a_sweep() {
+    for (last, next, is_one) in [
+        ("10:00:00.123456", "10:00:00.1239", true),
+        ("10:00:00", "10:00:00.000001", true),
+        ("1900-01-01 10:00:00.9991", "1900-01-01 10:00:00.9999", true),
+        ("10:00:00.1239", "10:00:00.124", false),
+        ("10:00:00", "10:00:01", false),
+    ] {
+        let at = |time: &str| match time.contains(' ') {
+            true => format!("{time}+00"),
+            false => format!("2000-01-01 {time}+00"),
+        };
+        let script = format!(
+            "CREATE TABLE t (k timestamptz PRIMARY KEY, n int); INSERT INTO t VALUES ('{}', 1)",
+            at(last)
+        );
+        let mut world = World::new(&script, Copy::new("SELECT k, n FROM t", id("k"))).await;
+        assert_eq!(world.copied(20).await, (1, 1));
+        world.postgres.run(&format!("INSERT INTO t VALUES ('{}', 2)", at(next))).await;
+        world.begin(1).await;
+        match (world.go_through(20).await, is_one) {
+            (Err(error), true) => has(&said(&error), &["two rows with the key", "milliseconds"]),
+            (Ok(done), false) => assert_eq!(done, (1, 1)),
+            (result, _) => panic!("{last}, {next}: {result:?}"),
+        }
+    }
 }
 
 #[tokio::test]

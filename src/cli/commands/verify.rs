@@ -9,7 +9,7 @@ use crate::core::id::Version;
 use crate::core::status::{self, State};
 use crate::core::step::{Body, Timeouts};
 use crate::core::verify::{Finding, verify};
-use crate::engine::invariant::{Asking, Unanswered, check};
+use crate::engine::invariant::{Asking, Unanswered, check, lag};
 use crate::engine::lock;
 use crate::report::human::Look;
 use serde_json::{Value, json};
@@ -52,6 +52,7 @@ async fn lasting(project: &mut Project) -> Result<Vec<Finding>, Failure> {
         lines.iter().any(|line| line.version == version && line.state == State::Completed)
     };
     let stop = stop_on_signals(None)?;
+    let limits = project.config.throttle.pace().limits;
     let mut findings = Vec::new();
     for migration in project.set.iter().filter(|migration| is_finished(migration.version)) {
         for step in &migration.steps {
@@ -62,7 +63,7 @@ async fn lasting(project: &mut Project) -> Result<Vec<Finding>, Failure> {
             let asking = Asking {
                 clock: &SystemClock,
                 timeouts: Timeouts::default(),
-                lag: None,
+                lag: lag(&mut project.stores, &limits).await,
                 stop: &stop,
                 version: migration.version,
                 record: None,

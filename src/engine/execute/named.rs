@@ -11,7 +11,7 @@ use crate::core::parse::manifest::{self, Check, Invariant};
 use crate::core::plan::{Attempt, Work};
 use crate::core::step::{Body, Program, Step, Timeouts};
 use crate::engine::backfill::{self, BackfillError, Copying, Hands, Settings, Task};
-use crate::engine::invariant::{Asking, Broken, Checked, Unanswered, check};
+use crate::engine::invariant::{Asking, Broken, Checked, Unanswered, check, lag};
 use crate::engine::program::{self, ProgramError, Surroundings};
 use crate::store::backfill::{Backfills, Job};
 use crate::store::copy::Query;
@@ -91,10 +91,16 @@ impl<P: PostgresStore, M: MongoStore> Executor<'_, '_, '_, P, M> {
             // What waits to be written comes before the first progress.
             self.append(attempt.step.store(), Vec::new()).await?;
         }
+        let lag = match invariant.check {
+            Check::Compare { .. } | Check::Equal { .. } => {
+                lag(self.locked.stores, &self.context.means.pace.limits).await
+            }
+            Check::Postgres { .. } | Check::Mongo { .. } => None,
+        };
         let asking = Asking {
             clock: self.context.clock,
             timeouts: Timeouts::default(),
-            lag: None,
+            lag,
             stop: self.context.stop,
             version: work.version,
             record: record.as_ref(),

@@ -1,7 +1,7 @@
 //! Rows of Postgres become documents.
 //!
 //! A page is one transaction: what is there already is read, what is missing is
-//! inserted, what differs is replaced, what is equal is left alone, and the cursor is
+//! inserted, what differs is updated, what is equal is left alone, and the cursor is
 //! moved if the fence still stands. While nothing is there, nothing is read: an
 //! insert finds out by itself, and costs a fourth of what an upsert does.
 //!
@@ -190,7 +190,7 @@ fn by_id<'a>(document: &'a RawDocument, by: &By) -> Result<Cow<'a, RawDocument>,
 
 /// What became of writing documents.
 enum Wrote {
-    /// So many were inserted or replaced.
+    /// So many were inserted or updated.
     Rows(u64),
     /// Some are there, which nobody has looked at.
     Taken,
@@ -304,7 +304,7 @@ impl Load<'_> {
         self.insert(store, session, &all).await
     }
 
-    /// Reads what is there in place of the rows, inserts what is missing, replaces
+    /// Reads what is there in place of the rows, inserts what is missing, updates
     /// what differs. `found`: something was there.
     async fn compare(
         &self,
@@ -332,12 +332,12 @@ impl Load<'_> {
             false => self.insert(store, session.as_deref_mut(), &missing).await?,
         };
         let Wrote::Rows(inserted) = inserted else { return Ok(inserted) };
-        let replaced = match changed.is_empty() {
+        let updated = match changed.is_empty() {
             true => Wrote::Rows(0),
-            false => self.replace(store, session, &changed).await?,
+            false => self.update(store, session, &changed).await?,
         };
-        let Wrote::Rows(replaced) = replaced else { return Ok(replaced) };
-        Ok(Wrote::Rows(inserted + replaced))
+        let Wrote::Rows(updated) = updated else { return Ok(updated) };
+        Ok(Wrote::Rows(inserted + updated))
     }
 
     /// The documents that have the keys of ours, by these keys.
@@ -413,20 +413,19 @@ impl Load<'_> {
         StoreError::new(StoreName::Mongo, PUT, Fate::Refused, message)
     }
 
-    /// Whether what is there says what ours says.
+    /// Whether what is there says what ours says, whatever else it says.
     fn is_equal(&self, ours: &RawDocument, there: &There) -> Result<bool, StoreError> {
         let theirs = &there.document;
         if ours.as_bytes() == theirs.as_bytes() {
             return Ok(true);
         }
-        // The `_id` that is there stays.
-        let leave_out: &[&str] = match (self.by, ours.get("_id")) {
-            (By::Fields(_), Ok(None)) => &["_id"],
-            _ => &[],
-        };
+        // The `_id` that is there stays, and so do fields that are not the row's.
+        let mut leave_out = vec!["_id"];
+        let others = theirs.into_iter().flatten().map(|(name, _)| name.as_str());
+        leave_out.extend(others.filter(|name| !matches!(ours.get(name), Ok(Some(_)))));
         let (mut left, mut right) = (Vec::new(), Vec::new());
-        canonical::append(ours, leave_out, &mut left).map_err(|bad| self.odd(ours, &bad))?;
-        canonical::append(theirs, leave_out, &mut right).map_err(|bad| self.odd(theirs, &bad))?;
+        canonical::append(ours, &leave_out, &mut left).map_err(|bad| self.odd(ours, &bad))?;
+        canonical::append(theirs, &leave_out, &mut right).map_err(|bad| self.odd(theirs, &bad))?;
         Ok(left == right)
     }
 
@@ -484,8 +483,8 @@ impl Load<'_> {
         }
     }
 
-    /// Replaces documents by ours, if they are still what was read.
-    async fn replace(
+    /// Gives documents the fields of ours, if they are still what was read.
+    async fn update(
         &self,
         store: &Mongo,
         session: Option<&mut ClientSession>,
@@ -504,8 +503,16 @@ impl Load<'_> {
                 let read = rawdoc! { "$literal": there.document.clone() };
                 q.append(bson::cstr!("$expr"), rawdoc! { "$eq": ["$$ROOT", read] });
             }
-            let u = self.documents[*at].clone().into_owned();
-            updates.push(rawdoc! { "q": q, "u": u });
+            // Names of columns may have dots and dollars in them: a `$set` would take
+            // them for something else.
+            let mut ours = rawdoc! {};
+            for (name, value) in self.documents[*at].into_iter().flatten() {
+                if name.as_str() != "_id" {
+                    ours.append(name, value);
+                }
+            }
+            let whole = rawdoc! { "$mergeObjects": ["$$ROOT", { "$literal": ours }] };
+            updates.push(rawdoc! { "q": q, "u": [{ "$replaceWith": whole }] });
         }
         let update = rawdoc! { "update": self.to, "updates": updates };
         let reply = self.send(store, session, update).await?;

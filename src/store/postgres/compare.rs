@@ -6,7 +6,9 @@
 
 use super::backfill::{EXACT_TEXTS, check_fence};
 use super::history::{OWN_TIMEOUTS, number, settle_transaction, unless_undefined};
-use super::source::{ALONG_THE_INDEX, Found as Described, Raw, describe, inside, nodes};
+use super::source::{
+    ALONG_THE_INDEX, Found as Described, Raw, describe, inside, is_case_blind, nodes,
+};
 use super::step::{clean, settings};
 use super::{Postgres, failed, quote};
 use crate::core::compare::RowKey;
@@ -463,7 +465,7 @@ async fn column(store: &Postgres, query: &str, of: &Described) -> Result<Column,
     const TEXTS: [&str; 3] = ["pg_catalog.text", "pg_catalog.varchar", "pg_catalog.bpchar"];
     let (name, kind) = (&of.column.name, of.column.kind.clone());
     let quoted = quote(name);
-    if !is_key(&kind) {
+    if !is_key(&kind) || is_case_blind(&of.shown) {
         return Err(refused(
             format!("`{name}` is of type {}, which cannot be a key of a comparison", of.shown),
             &format!("cast it in the query: {quoted}::text AS {quoted}"),

@@ -228,7 +228,8 @@ async fn road(store: &mut Postgres, rows: Query<'_>) -> Result<Arc<Road>, StoreE
             ));
         };
         let Found { column, shown, .. } = &found[at];
-        if !is_ordered(&column.kind) {
+        // Of texts that differ and are equal, a page would end between two.
+        if !is_ordered(&column.kind) || is_case_blind(shown) {
             return Err(refused(
                 format!("the key `{name}` is of type {shown}, along which no copy can go"),
                 "choose a key of integers, numeric, text, uuid, bytea, dates or timestamps, or \
@@ -250,6 +251,11 @@ async fn road(store: &mut Postgres, rows: Query<'_>) -> Result<Arc<Road>, StoreE
     let road = Arc::new(Road { key, columns, select: select.join(", "), places });
     store.queries.insert(id, road.clone());
     Ok(road)
+}
+
+/// Whether a type finds texts equal that are not the same.
+pub(super) fn is_case_blind(shown: &str) -> bool {
+    shown.rsplit('.').next() == Some("citext")
 }
 
 /// Whether values of a kind have one order, and are equal where their bytes are, as
@@ -827,7 +833,7 @@ async fn page(
     let client = &store.client;
     let read = async {
         let rows = client.query_typed_raw(&sql, params).await?;
-        let mut reading = Reading::new(&road, asked, limit.bytes);
+        let mut reading = Reading::new(&road, after.as_deref(), asked, limit.bytes);
         let mut rows = pin!(rows);
         while let Some(row) = rows.try_next().await? {
             reading.take(row);
@@ -863,6 +869,8 @@ async fn page(
 /// A page in the making.
 struct Reading<'a> {
     road: &'a Road,
+    /// The key before the first row's, if there is one.
+    after: Option<&'a [String]>,
     rows: u64,
     bytes: usize,
     page: Page,
@@ -881,9 +889,10 @@ struct Reading<'a> {
 }
 
 impl<'a> Reading<'a> {
-    fn new(road: &'a Road, rows: u64, bytes: usize) -> Reading<'a> {
+    fn new(road: &'a Road, after: Option<&'a [String]>, rows: u64, bytes: usize) -> Reading<'a> {
         Reading {
             road,
+            after,
             rows,
             bytes,
             page: Page::default(),
@@ -952,7 +961,11 @@ impl<'a> Reading<'a> {
             self.next.extend(value.len().to_le_bytes());
             self.next.extend_from_slice(&value);
         }
-        if self.page.passed > 0 && self.next == self.identity {
+        let is_again = match self.page.passed {
+            0 => self.after.is_some_and(|after| is_one_moment(self.road, after, row)),
+            _ => self.next == self.identity,
+        };
+        if is_again {
             let key = Key(json!(texts(self.road, row)));
             return Err(refused(
                 format!(
@@ -976,6 +989,36 @@ impl<'a> Reading<'a> {
         let each = self.size.checked_div(self.page.documents.len()).unwrap_or(0);
         Ok((self.page, each))
     }
+}
+
+/// Whether a row has the key of the row before as far as MongoDB tells them apart.
+/// That is the end of another page, which is kept as text; the only keys that Postgres
+/// tells apart and MongoDB does not are times between two milliseconds.
+fn is_one_moment(road: &Road, after: &[String], row: &Row) -> bool {
+    let is_time = |kind: &Kind| matches!(kind, Kind::Timestamp(_) | Kind::Timestamptz(_));
+    if !road.places.iter().any(|at| is_time(&road.columns[*at].kind)) {
+        return false;
+    }
+    let kinds = road.places.iter().map(|at| &road.columns[*at].kind);
+    let same = |(kind, (one, other)): (&Kind, (&String, &String))| match is_time(kind) {
+        true => to_millis(one) == to_millis(other),
+        false => one == other,
+    };
+    after.len() == road.places.len() && kinds.zip(after.iter().zip(&texts(road, row))).all(same)
+}
+
+/// `2000-01-01 00:00:00.123456+00` without what is below a millisecond.
+fn to_millis(time: &str) -> (&str, u32, &str) {
+    let Some((seconds, rest)) = time.split_once('.') else {
+        let end = time.len() - time.bytes().rev().take_while(|byte| *byte != b':').count();
+        let digits = time[end..].bytes().take_while(u8::is_ascii_digit).count();
+        let (seconds, zone) = time.split_at(end + digits);
+        return (seconds, 0, zone);
+    };
+    let digits = rest.bytes().take_while(u8::is_ascii_digit).count();
+    let (fraction, zone) = rest.split_at(digits);
+    let millis = fraction.bytes().chain(std::iter::repeat(b'0')).take(3);
+    (seconds, millis.fold(0, |millis, digit| millis * 10 + u32::from(digit - b'0')), zone)
 }
 
 fn value(row: &Row, at: usize) -> Option<&[u8]> {
