@@ -14,6 +14,8 @@ pub mod destroys;
 pub mod doctor;
 pub mod duration;
 pub mod expectation;
+pub mod grouped;
+pub mod hex;
 pub mod history;
 pub mod id;
 pub mod mapping;

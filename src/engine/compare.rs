@@ -11,6 +11,7 @@
 use crate::core::compare::{
     Hash, Look, RANGE_ROWS, RowKey, Seen, Verdict, WATCHED_MAX, Watch, differences, hash,
 };
+use crate::core::hex;
 use crate::core::history::Record;
 use crate::core::id::Version;
 use crate::core::mapping::canonical::differing_fields;
@@ -24,7 +25,6 @@ use bson::RawDocumentBuf;
 use futures_util::future::join;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::fmt::Write as _;
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -161,13 +161,7 @@ struct Place {
 
 impl Place {
     fn json(&self) -> Value {
-        let hex = |key: &RowKey| {
-            key.0.as_bytes().iter().fold(String::new(), |mut hex, byte| {
-                let _ = write!(hex, "{byte:02x}");
-                hex
-            })
-        };
-        let after = self.after.as_ref().map(hex);
+        let after = self.after.as_ref().map(|key| hex::write(key.0.as_bytes()));
         json!({ "after": after, "rows": self.rows })
     }
 
@@ -175,11 +169,7 @@ impl Place {
     fn read(cursor: &Value) -> Option<Place> {
         let after = match &cursor["after"] {
             Value::Null => None,
-            Value::String(hex) => {
-                let byte = |pair: &[u8]| u8::from_str_radix(str::from_utf8(pair).ok()?, 16).ok();
-                let bytes = hex.as_bytes().chunks_exact(2).map(byte).collect::<Option<_>>()?;
-                Some(RowKey(RawDocumentBuf::from_bytes(bytes).ok()?))
-            }
+            Value::String(hex) => Some(RowKey(RawDocumentBuf::from_bytes(hex::read(hex)?).ok()?)),
             _ => return None,
         };
         Some(Place { after, rows: cursor["rows"].as_u64()? })

@@ -1,6 +1,7 @@
 //! Notices for people, on stderr: a spinner on a terminal, a plain line per step
 //! elsewhere.
 
+use crate::core::grouped::grouped;
 use crate::core::id::{Direction, StepName, StoreName};
 use crate::core::notice::{BackfillProgress, BackfillState, ComparisonProgress, Notice};
 use crate::core::pace::Unwatched;
@@ -355,19 +356,6 @@ fn comparison_line(progress: &ComparisonProgress) -> String {
         more => line.push_str(&format!("  {more} differences are looked at again")),
     }
     line
-}
-
-/// `1,234,567`.
-pub fn grouped(number: u64) -> String {
-    let digits = number.to_string();
-    let mut text = String::new();
-    for (at, digit) in digits.chars().enumerate() {
-        if at > 0 && (digits.len() - at).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
 }
 
 /// Writes a line to stderr. A reader that went away (`migrate up 2>&1 | head`)

@@ -9,13 +9,13 @@
 
 use super::{Mongo, failed};
 use crate::core::backfill::{Key, Shard, Survey};
+use crate::core::hex;
 use crate::core::id::StoreName;
 use crate::core::step::Timeouts;
 use crate::store::{Fate, StoreError};
 use bson::{Bson, Document, doc};
 use futures_util::TryStreamExt;
 use mongodb::options::Hint;
-use std::fmt::Write as _;
 use std::time::Duration;
 
 /// What the server may take for one statement of a batch.
@@ -58,13 +58,7 @@ pub(super) fn key_of(id: &Bson) -> Key {
         *id != Bson::Null && !is_ordered(id) && !readable.0.to_string().contains("\\u0000");
     match id_of(&readable) {
         Some(read) if is_plain && bytes(&read) == bytes(id) => readable,
-        _ => {
-            let hex = bytes(id).iter().fold(String::new(), |mut hex, byte| {
-                let _ = write!(hex, "{byte:02x}");
-                hex
-            });
-            Key(serde_json::json!({ "$bson": hex }))
-        }
+        _ => Key(serde_json::json!({ "$bson": hex::write(&bytes(id)) })),
     }
 }
 
@@ -92,10 +86,7 @@ pub(super) fn id_of(key: &Key) -> Option<Bson> {
     let Some(hex) = hex.and_then(|object| object.get("$bson")?.as_str()) else {
         return Bson::try_from(key.0.clone()).ok();
     };
-    let digits = hex.as_bytes().chunks_exact(2);
-    let byte = |pair: &[u8]| u8::from_str_radix(str::from_utf8(pair).ok()?, 16).ok();
-    let bytes: Vec<u8> = digits.map(byte).collect::<Option<_>>()?;
-    Document::from_reader(bytes.as_slice()).ok()?.remove("")
+    Document::from_reader(hex::read(hex)?.as_slice()).ok()?.remove("")
 }
 
 pub(super) fn id(key: &Key, doing: &'static str) -> Result<Bson, StoreError> {
