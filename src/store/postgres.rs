@@ -6,10 +6,12 @@
 //! may stand in between.
 
 mod backfill;
+mod columns;
 mod compare;
 mod connect;
 mod copy;
 mod doctor;
+mod explain;
 mod history;
 mod invariant;
 mod key;

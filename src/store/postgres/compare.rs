@@ -5,13 +5,14 @@
 //! that no row can have.
 
 use super::backfill::{EXACT_TEXTS, check_fence};
+use super::columns::{Found as Described, Raw, describe, inside, is_case_blind};
+use super::explain::nodes;
 use super::history::{OWN_TIMEOUTS, number, settle_transaction, unless_undefined};
-use super::source::{
-    ALONG_THE_INDEX, Found as Described, Raw, describe, inside, is_case_blind, nodes,
-};
+use super::source::ALONG_THE_INDEX;
 use super::step::{clean, settings};
 use super::{Postgres, failed, quote};
 use crate::core::compare::RowKey;
+use crate::core::hex;
 use crate::core::history::Record;
 use crate::core::id::StoreName;
 use crate::core::mapping::decimal::{Decimal, Number};
@@ -101,8 +102,8 @@ fn text_of(kind: &Kind, value: RawBsonRef<'_>) -> Option<String> {
             _ => None,
         },
         Kind::Bytea => match value {
-            RawBsonRef::Binary(binary) => Some(hex(binary.bytes)),
-            RawBsonRef::ObjectId(id) => Some(hex(&id.bytes())),
+            RawBsonRef::Binary(binary) => Some(bytea(binary.bytes)),
+            RawBsonRef::ObjectId(id) => Some(bytea(&id.bytes())),
             _ => None,
         },
         Kind::Bool => value.as_bool().map(|flag| flag.to_string()),
@@ -170,8 +171,9 @@ fn number_of(value: RawBsonRef<'_>) -> Option<Number> {
     }
 }
 
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold("\\x".to_owned(), |text, byte| format!("{text}{byte:02x}"))
+/// As Postgres reads it.
+fn bytea(bytes: &[u8]) -> String {
+    format!("\\x{}", hex::write(bytes))
 }
 
 impl ComparedRows for Postgres {
@@ -289,7 +291,7 @@ impl ComparedRows for Postgres {
 const OF_RECORD: &str = "version = $1 AND step = $2 AND attempt = $3 AND event = 'progress'";
 
 /// The row in which is kept how far it is: version, step, attempt.
-fn place(record: &Record) -> (i64, String, i32) {
+pub(super) fn place(record: &Record) -> (i64, String, i32) {
     let attempt = i32::try_from(record.attempt).unwrap_or(i32::MAX);
     (number(record.step.version), record.step.name.to_string(), attempt)
 }

@@ -1,6 +1,7 @@
 //! Rows that are put aside, in Postgres.
 
-use super::history::{number, unless_undefined};
+use super::compare::place;
+use super::history::unless_undefined;
 use super::{Postgres, failed};
 use crate::failpoint::reach;
 use crate::store::StoreError;
@@ -26,7 +27,7 @@ pub(super) async fn put_aside(
     if bad.is_empty() {
         return Ok(());
     }
-    let (version, step, attempt) = of(job);
+    let (version, step, attempt) = place(job.record);
     let lost = |error: tokio_postgres::Error| failed(REJECT, &error);
     let alone = "SELECT pg_catalog.pg_advisory_xact_lock(pg_catalog.hashtextextended($1, $2))";
     let turn: [(&(dyn ToSql + Sync), Type); 2] = [(&step, Type::TEXT), (&version, Type::INT8)];
@@ -79,17 +80,11 @@ pub(super) async fn count(store: &mut Postgres, job: Job<'_>) -> Result<u64, Sto
         "SELECT pg_catalog.count(*) FROM {} WHERE {OF_JOB}",
         store.table("migration_rejects")
     );
-    let (version, step, attempt) = of(job);
+    let (version, step, attempt) = place(job.record);
     let params: [(&(dyn ToSql + Sync), Type); 3] =
         [(&version, Type::INT8), (&step, Type::TEXT), (&attempt, Type::INT4)];
     let client = store.session().await?;
     let rows = unless_undefined(client.query_typed(&sql, &params).await)?.unwrap_or_default();
     let count: i64 = rows.first().map_or(0, |row| row.get(0));
     Ok(u64::try_from(count).unwrap_or(0))
-}
-
-fn of(job: Job<'_>) -> (i64, String, i32) {
-    let record = job.record;
-    let attempt = i32::try_from(record.attempt).unwrap_or(i32::MAX);
-    (number(record.step.version), record.step.name.to_string(), attempt)
 }

@@ -1,6 +1,7 @@
 //! Finding out what a backfill would go through, and cutting it into ranges.
 
 use super::backfill::{begin_reading, begin_writing, not_here, route, statement};
+use super::explain::{is_bounded, nodes};
 use super::key::{Table, TableKey, find_table, leaves, refused};
 use super::step::{clean, quoted};
 use super::{Postgres, failed};
@@ -416,10 +417,7 @@ impl Ground<'_> {
                     && node["Node Type"].as_str() != Some("ModifyTable")
             })
         };
-        let bounded = |node: &&Value| {
-            ["Index Cond", "Recheck Cond", "TID Cond"].iter().any(|cond| node.get(cond).is_some())
-        };
-        match found.iter().filter(touched).find(|node| !bounded(node)) {
+        match found.iter().filter(touched).find(|node| !is_bounded(node)) {
             None => Ok(()),
             Some(node) => {
                 let how = node["Node Type"].as_str().unwrap_or("scan");
@@ -441,17 +439,5 @@ impl Ground<'_> {
                 Err(error)
             }
         }
-    }
-}
-
-/// All nodes of a plan.
-fn nodes(plan: &Value) -> Vec<&Value> {
-    match plan {
-        Value::Array(items) => items.iter().flat_map(nodes).collect(),
-        Value::Object(fields) => {
-            let own = fields.contains_key("Node Type").then_some(plan);
-            own.into_iter().chain(fields.values().flat_map(nodes)).collect()
-        }
-        _ => Vec::new(),
     }
 }
