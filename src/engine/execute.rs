@@ -367,10 +367,10 @@ where
             Body::Backfill(backfill) => return self.backfill(work, attempt, backfill).await,
             Body::Check(invariant) => {
                 Box::pin(self.check(work, invariant, Some(attempt))).await?;
-                return Ok(self.append(store, vec![record(work, attempt, Event::Applied)]).await?);
+                return Ok(self.append(store, vec![entry(work, attempt, Event::Applied)]).await?);
             }
             Body::Program(program) => {
-                self.append(store, vec![record(work, attempt, Event::Started)]).await?;
+                self.append(store, vec![entry(work, attempt, Event::Started)]).await?;
                 self.in_doubt = true;
                 return self.program(work, attempt, program).await;
             }
@@ -378,7 +378,7 @@ where
         match attempt.step.commit {
             Commit::Atomic => {
                 let mut entries = std::mem::take(self.behind.of(store));
-                entries.push(record(work, attempt, Event::Applied));
+                entries.push(entry(work, attempt, Event::Applied));
                 let done = self.commit(work, attempt, &entries).await;
                 if done.is_err() {
                     // Seals of earlier migrations were among them.
@@ -392,14 +392,14 @@ where
                 if work.direction == Direction::Down
                     && self.locked.stores.holds(step_ref(&attempt.step)).await? == Holds::Yes =>
             {
-                Ok(self.append(store, vec![record(work, attempt, Event::Applied)]).await?)
+                Ok(self.append(store, vec![entry(work, attempt, Event::Applied)]).await?)
             }
             Commit::Journaled => {
                 if let Some(obstacle) = self.locked.stores.obstacle(step_ref(&attempt.step)).await?
                 {
                     return Err(Cause::Obstacle(obstacle));
                 }
-                self.append(store, vec![record(work, attempt, Event::Started)]).await?;
+                self.append(store, vec![entry(work, attempt, Event::Started)]).await?;
                 self.in_doubt = true;
                 self.perform(work, attempt, Sent::Never).await
             }
@@ -491,7 +491,7 @@ where
                 Left::NobodyKnows => Event::Reverting,
             },
         };
-        Ok(self.append(attempt.step.store(), vec![record(work, attempt, event)]).await?)
+        Ok(self.append(attempt.step.store(), vec![entry(work, attempt, event)]).await?)
     }
 
     /// The effect of a journaled step that is announced, and its record. When
@@ -525,7 +525,7 @@ where
         attempt: &Attempt,
         event: Event,
     ) -> Result<(), StoreError> {
-        self.append(attempt.step.store(), vec![record(work, attempt, event)]).await?;
+        self.append(attempt.step.store(), vec![entry(work, attempt, event)]).await?;
         self.in_doubt = false;
         Ok(())
     }
@@ -710,15 +710,19 @@ fn step_ref(step: &Step) -> StepRef<'_> {
     }
 }
 
-fn record(work: &Work, attempt: &Attempt, event: Event) -> Entry {
-    Entry::Record(Record {
+fn entry(work: &Work, attempt: &Attempt, event: Event) -> Entry {
+    Entry::Record(record(work, attempt, event))
+}
+
+fn record(work: &Work, attempt: &Attempt, event: Event) -> Record {
+    Record {
         step: StepId { version: work.version, name: attempt.step.name.clone() },
         attempt: attempt.attempt,
         event,
         rank: work.rank,
         checksum: attempt.step.checksum,
         migration_checksum: work.checksum,
-    })
+    }
 }
 
 /// The same event for steps that were recorded before.

@@ -63,7 +63,7 @@ async fn lasting(project: &mut Project) -> Result<Vec<Finding>, Failure> {
             let asking = Asking {
                 clock: &SystemClock,
                 timeouts: Timeouts::default(),
-                lag: lag(&mut project.stores, &limits).await,
+                lag: lag(&mut project.stores, &invariant.check, &limits).await,
                 stop: &stop,
                 version: migration.version,
                 record: None,

@@ -1,11 +1,11 @@
 //! Steps that `migration.toml` names: backfills, checks and programs.
 
-use super::{Cause, Executor, record};
+use super::{Cause, Executor, entry, record};
 use crate::core::backfill::Backfill;
 use crate::core::compare::MAX_AGE;
 use crate::core::duration::show;
-use crate::core::history::{Event, Record};
-use crate::core::id::{StepId, StoreName};
+use crate::core::history::Event;
+use crate::core::id::StoreName;
 use crate::core::notice::{Notice, Notices};
 use crate::core::parse::manifest::{self, Check, Invariant};
 use crate::core::plan::{Attempt, Work};
@@ -34,7 +34,7 @@ impl<P: PostgresStore, M: MongoStore> Executor<'_, '_, '_, P, M> {
         let store = attempt.step.store();
         // What waits to be written comes before the first batch.
         self.append(store, Vec::new()).await?;
-        let progress = progress(work, attempt);
+        let progress = record(work, attempt, Event::Progress);
         let (timeouts, max_bad) = (backfill.timeouts, backfill.max_bad);
         let job = Job { work: &backfill.work, record: &progress, timeouts, max_bad };
         let task = Task { job, backfill, entries: &[] };
@@ -74,7 +74,7 @@ impl<P: PostgresStore, M: MongoStore> Executor<'_, '_, '_, P, M> {
                 BackfillError::Stopped(reason) => Cause::Stopped(reason),
             });
         }
-        Ok(self.append(store, vec![record(work, attempt, Event::Applied)]).await?)
+        Ok(self.append(store, vec![entry(work, attempt, Event::Applied)]).await?)
     }
 
     /// Asks an invariant. `attempt` is the step that it is: how far a comparison comes
@@ -86,17 +86,14 @@ impl<P: PostgresStore, M: MongoStore> Executor<'_, '_, '_, P, M> {
         attempt: Option<&Attempt>,
     ) -> Result<Checked, Cause> {
         let compares = matches!(invariant.check, Check::Compare { .. });
-        let record = attempt.filter(|_| compares).map(|attempt| progress(work, attempt));
+        let record =
+            attempt.filter(|_| compares).map(|attempt| record(work, attempt, Event::Progress));
         if let Some(attempt) = attempt.filter(|_| compares) {
             // What waits to be written comes before the first progress.
             self.append(attempt.step.store(), Vec::new()).await?;
         }
-        let lag = match invariant.check {
-            Check::Compare { .. } | Check::Equal { .. } => {
-                lag(self.locked.stores, &self.context.means.pace.limits).await
-            }
-            Check::Postgres { .. } | Check::Mongo { .. } => None,
-        };
+        let limits = &self.context.means.pace.limits;
+        let lag = lag(self.locked.stores, &invariant.check, limits).await;
         let asking = Asking {
             clock: self.context.clock,
             timeouts: Timeouts::default(),
@@ -189,18 +186,6 @@ fn needs_both(mut error: StoreError) -> StoreError {
     "it is not configured, and a copy needs both stores".clone_into(&mut error.said.message);
     error.said.hint = Some("configure both in migrate.toml, or give both URLs".to_owned());
     error
-}
-
-/// The record under which is kept how far a step is.
-fn progress(work: &Work, attempt: &Attempt) -> Record {
-    Record {
-        step: StepId { version: work.version, name: attempt.step.name.clone() },
-        attempt: attempt.attempt,
-        event: Event::Progress,
-        rank: work.rank,
-        checksum: attempt.step.checksum,
-        migration_checksum: work.checksum,
-    }
 }
 
 /// Does a backfill to its end. An error comes with whether anything of it may be
