@@ -803,7 +803,7 @@ mod tests {
         assert_eq!(config.throttle.rate, Some(5000));
         let postgres = config.postgres.expect("is there");
         assert_eq!(postgres.password_command.expect("is there").program, "vault");
-        assert_eq!(postgres.sslcert.as_deref(), Some(config.root.join("client.crt").as_path()));
+        assert_eq!(postgres.fallbacks.get("sslcert"), config.root.join("client.crt").to_str(),);
     }
 
     #[test]

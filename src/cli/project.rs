@@ -11,7 +11,7 @@ use crate::core::server::{MongoServer, PostgresServer, Servers};
 use crate::engine::{Means, Stop, StopReason};
 use crate::source::{self, SourceError};
 use crate::store::mongo::{Mongo, MongoConfig};
-use crate::store::postgres::{Postgres, PostgresConfig, TlsDefaults};
+use crate::store::postgres::{Postgres, PostgresConfig};
 use crate::store::{Fate, Run, StoreError, Stores};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -312,18 +312,13 @@ async fn postgres_config(
     config: &Config,
     settings: &PostgresSettings,
 ) -> Result<PostgresConfig, Failure> {
-    let mut parsed = PostgresConfig::parse(settings.url.expose()).map_err(|error| {
-        Failure::new(Exit::Usage, "BAD_URL", error.to_string())
-            .next("write postgres://user:password@host:5432/database")
-    })?;
+    let mut parsed =
+        PostgresConfig::with(settings.url.expose(), &settings.fallbacks).map_err(|error| {
+            Failure::new(Exit::Usage, "BAD_URL", error.to_string())
+                .next("write postgres://user:password@host:5432/database")
+        })?;
     parsed.history_schema.clone_from(&config.history_schema);
     parsed.schema.clone_from(&settings.schema);
-    parsed.tls_defaults(TlsDefaults {
-        mode: settings.sslmode,
-        root: settings.sslrootcert.clone(),
-        cert: settings.sslcert.clone(),
-        key: settings.sslkey.clone(),
-    });
     if let Some(command) = &settings.password_command {
         parsed.set_password(&password(command).await?);
     }

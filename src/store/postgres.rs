@@ -9,6 +9,7 @@ mod backfill;
 mod columns;
 mod compare;
 mod connect;
+mod conninfo;
 mod copy;
 mod doctor;
 mod explain;
@@ -17,13 +18,17 @@ mod invariant;
 mod key;
 mod lease;
 mod pace;
+mod passfile;
 mod rejects;
 mod source;
 mod step;
 mod survey;
+mod tls;
 
-pub use connect::{ConnectError, Postgres, PostgresConfig, SslMode, TlsDefaults};
+pub use connect::{ConnectError, Postgres, PostgresConfig};
+pub use conninfo::Fallbacks;
 pub use lease::PostgresHeart;
+pub use tls::SslMode;
 
 use crate::core::history::{Entry, Snapshot, Unreadable};
 use crate::core::id::{StoreName, Version};

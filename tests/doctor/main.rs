@@ -456,19 +456,6 @@ fn a_pooler_in_transaction_mode_is_seen() {
     assert_nothing_was_created(&database);
 }
 
-/// Where Debian puts it, and others.
-fn libfaketime() -> PathBuf {
-    let found = Command::new("sh")
-        .args([
-            "-c",
-            "ls /usr/lib/*/faketime/libfaketimeMT.so.1 /usr/lib*/faketime/libfaketimeMT.so.1",
-        ])
-        .output()
-        .unwrap();
-    let text = String::from_utf8(found.stdout).unwrap();
-    text.lines().next().map(PathBuf::from).expect("scripts/setup --tests installs faketime")
-}
-
 #[test]
 fn a_postgres_whose_clock_lags_is_told_of() {
     use std::os::unix::fs::MetadataExt;
@@ -502,7 +489,7 @@ fn a_postgres_whose_clock_lags_is_told_of() {
         .args(&words[1..])
         .uid(owner.uid())
         .gid(owner.gid())
-        .env("LD_PRELOAD", libfaketime())
+        .env("LD_PRELOAD", support::libfaketime())
         .env("FAKETIME", "-120s")
         .env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
     let server = serve(tempfile::tempdir().unwrap(), port, &mut command);

@@ -154,6 +154,15 @@ pub fn block_on<F: Future<Output: Send>>(future: impl FnOnce() -> F + Send) -> F
     })
 }
 
+/// Makes a program believe in another time. It is where Debian puts it, and others.
+pub fn libfaketime() -> std::path::PathBuf {
+    let places = "ls /usr/lib/*/faketime/libfaketimeMT.so.1 /usr/lib*/faketime/libfaketimeMT.so.1";
+    let found = std::process::Command::new("sh").args(["-c", places]).output().expect("a shell");
+    let text = String::from_utf8(found.stdout).expect("paths");
+    let first = text.lines().next().expect("scripts/setup --tests installs faketime");
+    first.into()
+}
+
 /// The same server, another database.
 fn with_database(url: &str, name: &str) -> String {
     let (scheme, rest) = url.split_once("://").expect("a URL");

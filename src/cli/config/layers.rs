@@ -81,7 +81,8 @@ impl Origins {
     pub(super) fn sort(&mut self) {
         let place = |setting: &Setting| {
             let key = keys::find(&setting.key).map(|key| key.name);
-            keys::KEYS.iter().position(|other| Some(other.name) == key)
+            // What has no key, a variable of libpq's, comes last.
+            keys::KEYS.iter().position(|other| Some(other.name) == key).unwrap_or(usize::MAX)
         };
         self.0.sort_by_cached_key(|setting| (place(setting), setting.key.clone()));
     }

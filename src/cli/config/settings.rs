@@ -3,10 +3,9 @@
 use super::secret::SecretUrl;
 pub use crate::core::pace::Window;
 use crate::core::pace::{self, Limits, minute};
-use crate::store::postgres::SslMode;
+use crate::store::postgres::Fallbacks;
 use std::collections::BTreeMap;
 use std::fmt;
-use std::path::PathBuf;
 use std::time::Duration;
 
 /// How Postgres is reached. What the URL says itself wins over the rest.
@@ -16,16 +15,11 @@ pub struct PostgresSettings {
     pub url: SecretUrl,
     /// `search_path` of the scripts; `None` is the server's.
     pub schema: Option<String>,
-    /// How TLS is used.
-    pub sslmode: Option<SslMode>,
-    /// A file of certificates, or `system`.
-    pub sslrootcert: Option<String>,
-    /// The client's certificate.
-    pub sslcert: Option<PathBuf>,
-    /// The key of it.
-    pub sslkey: Option<PathBuf>,
+    /// What counts where the URL says nothing: the file's TLS settings, then libpq's
+    /// variables.
+    pub fallbacks: Fallbacks,
     /// A command that prints the password, to be run before connecting. `None`
-    /// when the URL has a password.
+    /// when the URL or `PGPASSWORD` has it.
     pub password_command: Option<PasswordCommand>,
 }
 

@@ -3,10 +3,11 @@
 use super::ConfigError;
 use super::file::Entry;
 use super::layers::{Layers, Origin};
-use super::secret::SecretUrl;
+use super::secret::{SecretUrl, redacted};
 use super::settings::{MongoSettings, PasswordCommand, PostgresSettings};
 use super::value::Value;
 use crate::core::id::StoreName;
+use crate::store::postgres::Fallbacks;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -50,27 +51,62 @@ pub(super) fn postgres(
 ) -> Result<Option<PostgresSettings>, ConfigError> {
     const STORE: StoreName = StoreName::Postgres;
     let Some(url) = url(layers, root, STORE, flag)? else { return Ok(None) };
-    let password_command = password_command(layers, STORE, &url)?;
     let schema = layers.take("postgres.schema")?.map(Value::into_text);
-    let sslmode = layers.take("postgres.sslmode")?.map(Value::into_ssl_mode);
-    let sslrootcert = layers.take("postgres.sslrootcert")?.map(Value::into_text);
-    let sslcert = layers.take("postgres.sslcert")?.map(|path| root.join(path.into_text()));
-    let sslkey = layers.take("postgres.sslkey")?.map(|path| root.join(path.into_text()));
-    let sslrootcert = sslrootcert.map(|path| match path.as_str() {
+    let mut fallbacks = Fallbacks::default();
+    if let Some(mode) = layers.take("postgres.sslmode")? {
+        fallbacks.push("sslmode", mode.into_ssl_mode().word());
+    }
+    for (key, name) in [
+        ("postgres.sslrootcert", "sslrootcert"),
+        ("postgres.sslcert", "sslcert"),
+        ("postgres.sslkey", "sslkey"),
+    ] {
+        let Some(path) = layers.take(key)?.map(Value::into_text) else { continue };
         // The authorities of the operating system, as libpq has it.
-        "system" => path,
-        path => root.join(path).to_string_lossy().into_owned(),
-    });
-    Ok(Some(PostgresSettings {
-        url,
-        schema,
-        sslmode,
-        sslrootcert,
-        sslcert,
-        sslkey,
-        password_command,
-    }))
+        let is_system = name == "sslrootcert" && path == "system";
+        let path = if is_system { path } else { root.join(path).to_string_lossy().into_owned() };
+        fallbacks.push(name, path);
+    }
+    for (variable, name) in LIBPQ {
+        let Some((value, origin)) = layers.environment.find(variable) else { continue };
+        if !value.is_empty() {
+            let shown = if *name == "password" { "***".to_owned() } else { redacted(&value) };
+            layers.origins.add(*variable, shown, origin);
+            fallbacks.push(name, value);
+        }
+    }
+    if let Some(home) = layers.environment.get("HOME").filter(|home| !home.is_empty()) {
+        fallbacks.push("passfile", format!("{home}/.pgpass"));
+    }
+    let has_password = fallbacks.get("password").is_some();
+    let password_command = match has_password {
+        true => None,
+        false => password_command(layers, STORE, &url)?,
+    };
+    Ok(Some(PostgresSettings { url, schema, fallbacks, password_command }))
 }
+
+/// libpq's variables, each with the parameter that it stands for. They say what a URL
+/// leaves open; that there is a database, they do not say.
+const LIBPQ: &[(&str, &str)] = &[
+    ("PGHOST", "host"),
+    ("PGHOSTADDR", "hostaddr"),
+    ("PGPORT", "port"),
+    ("PGDATABASE", "dbname"),
+    ("PGUSER", "user"),
+    ("PGPASSWORD", "password"),
+    ("PGPASSFILE", "passfile"),
+    ("PGOPTIONS", "options"),
+    ("PGCONNECT_TIMEOUT", "connect_timeout"),
+    ("PGTARGETSESSIONATTRS", "target_session_attrs"),
+    ("PGCHANNELBINDING", "channel_binding"),
+    ("PGSSLMODE", "sslmode"),
+    ("PGSSLNEGOTIATION", "sslnegotiation"),
+    ("PGSSLROOTCERT", "sslrootcert"),
+    ("PGSSLCERT", "sslcert"),
+    ("PGSSLKEY", "sslkey"),
+    ("PGSERVICE", "service"),
+];
 
 /// `[mongo]`; `None` if this project has no MongoDB.
 pub(super) fn mongo(

@@ -1,84 +1,35 @@
-//! Connecting, as libpq would: `sslmode` in all its shades, `sslrootcert`,
-//! client certificates. The driver itself knows three modes and no files.
+//! Connecting, as libpq would.
 
 use super::backfill::Routes;
+use super::conninfo::{Conninfo, Fallbacks};
 use super::copy::Destinations;
 use super::pace::LogMarks;
+use super::passfile::{self, Found, Login};
 use super::source::Queries;
+use super::tls::{SslMode, Tls};
 use crate::core::id::StoreName;
 use crate::core::server::PostgresServer;
 use crate::store::{CONNECT, Fate, Obstruction, StoreError};
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::client::{ClientConfig, WebPkiServerVerifier};
-use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
-use rustls::{CertificateError, DigitallySignedStruct, RootCertStore, SignatureScheme};
 use std::fmt;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::Duration;
+use tokio_postgres::config::Host;
 use tokio_postgres::types::Type;
 use tokio_postgres::{Client, Config};
-use tokio_postgres_rustls::MakeRustlsConnect;
 
 /// A server that does not answer within this is not there. `connect_timeout` in
 /// the URL beats it.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// `sslmode`, as libpq means it.
-#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
-pub enum SslMode {
-    /// Never.
-    Disable,
-    /// Only if the server insists.
-    Allow,
-    /// If the server can.
-    Prefer,
-    /// Always, with any certificate.
-    Require,
-    /// Always, with a certificate of a known authority.
-    VerifyCa,
-    /// Always, with a certificate of a known authority for this host.
-    VerifyFull,
-}
-
-impl SslMode {
-    /// The mode of that name.
-    pub fn parse(text: &str) -> Option<SslMode> {
-        Some(match text {
-            "disable" => SslMode::Disable,
-            "allow" => SslMode::Allow,
-            "prefer" => SslMode::Prefer,
-            "require" => SslMode::Require,
-            "verify-ca" => SslMode::VerifyCa,
-            "verify-full" => SslMode::VerifyFull,
-            _ => return None,
-        })
-    }
-}
-
-/// TLS settings that hold where a URL says nothing.
-#[derive(Clone, Debug, Default, Eq, PartialEq)]
-pub struct TlsDefaults {
-    /// `sslmode`.
-    pub mode: Option<SslMode>,
-    /// `sslrootcert`: a file, or `system`.
-    pub root: Option<String>,
-    /// `sslcert`.
-    pub cert: Option<PathBuf>,
-    /// `sslkey`.
-    pub key: Option<PathBuf>,
-}
+const DEFAULT_PORT: u16 = 5432;
 
 /// Where and how to connect.
 #[derive(Clone)]
 pub struct PostgresConfig {
     config: Config,
-    mode: Option<SslMode>,
-    root: Option<String>,
-    cert: Option<PathBuf>,
-    key: Option<PathBuf>,
+    tls: Tls,
+    /// Asked for the password that nobody gave.
+    passfile: Option<PathBuf>,
     /// The schema of the five history tables.
     pub history_schema: String,
     /// `search_path` of the scripts; `None` is the server's.
@@ -106,6 +57,22 @@ pub enum ConnectError {
     /// As libpq says it.
     #[error("sslrootcert=system needs sslmode=verify-full")]
     WeakSystemRoots,
+    /// One half of a client certificate.
+    #[error("{has} is given and {lacks} is not: a client certificate is both")]
+    HalfCertificate {
+        /// What there is.
+        has: &'static str,
+        /// What there is not.
+        lacks: &'static str,
+    },
+    /// What libpq has and we do not.
+    #[error("`{name}` {why}")]
+    Parameter {
+        /// As libpq calls it.
+        name: String,
+        /// What it cannot be, and what to do.
+        why: &'static str,
+    },
     /// A certificate or key file.
     #[error("cannot use {file} for TLS: {why}")]
     File {
@@ -122,59 +89,48 @@ impl PostgresConfig {
     /// # Errors
     /// [`ConnectError`], never with a password in it.
     pub fn parse(url: &str) -> Result<PostgresConfig, ConnectError> {
-        let mut kept = Vec::new();
-        let mut ours = Vec::new();
-        let (base, query) = url.split_once('?').unwrap_or((url, ""));
-        for pair in query.split('&').filter(|pair| !pair.is_empty()) {
-            match pair.split_once('=') {
-                Some((key @ ("sslmode" | "sslrootcert" | "sslcert" | "sslkey"), value)) => {
-                    ours.push((key, percent_decode(value)));
-                }
-                _ => kept.push(pair),
+        PostgresConfig::with(url, &Fallbacks::default())
+    }
+
+    /// The same; what the URL says nothing of comes from elsewhere.
+    ///
+    /// # Errors
+    /// [`ConnectError`], never with a password in it.
+    pub fn with(url: &str, fallbacks: &Fallbacks) -> Result<PostgresConfig, ConnectError> {
+        let mut info = Conninfo::parse(url)?;
+        let said = driver(&info)?;
+        let has_host = !said.get_hosts().is_empty() || !said.get_hostaddrs().is_empty();
+        for (name, value) in fallbacks.iter() {
+            let is_said = info.names(name)
+                || match name {
+                    // A URL with a host has a port, if only the usual one.
+                    "host" | "hostaddr" | "port" | "service" => {
+                        has_host || !said.get_ports().is_empty()
+                    }
+                    "user" => said.get_user().is_some(),
+                    "password" => said.get_password().is_some(),
+                    "dbname" => said.get_dbname().is_some(),
+                    _ => false,
+                };
+            if !is_said {
+                info.add(name, value)?;
             }
         }
-        let rest =
-            if kept.is_empty() { base.to_owned() } else { format!("{base}?{}", kept.join("&")) };
-        let mut config: Config =
-            rest.parse().map_err(|error| ConnectError::Url(super::chain(&error)))?;
+        let mut config = driver(&info)?;
+        if config.get_hosts().is_empty() && config.get_hostaddrs().is_empty() {
+            config.host("localhost");
+        }
         if config.get_connect_timeout().is_none() {
             config.connect_timeout(CONNECT_TIMEOUT);
         }
-        let mut parsed = PostgresConfig {
+        let passfile = info.ours.iter().rev().find(|(name, _)| name == "passfile");
+        Ok(PostgresConfig {
             config,
-            mode: None,
-            root: None,
-            cert: None,
-            key: None,
+            tls: Tls::new(&info.ours)?,
+            passfile: passfile.map(|(_, file)| PathBuf::from(file)),
             history_schema: "public".to_owned(),
             schema: None,
-        };
-        for (key, value) in ours {
-            match key {
-                "sslmode" => {
-                    parsed.mode = Some(SslMode::parse(&value).ok_or(ConnectError::Mode(value))?);
-                }
-                "sslrootcert" => parsed.root = Some(value),
-                "sslcert" => parsed.cert = Some(value.into()),
-                _ => parsed.key = Some(value.into()),
-            }
-        }
-        if parsed.root.as_deref() == Some("system") {
-            match parsed.mode {
-                None => parsed.mode = Some(SslMode::VerifyFull),
-                Some(SslMode::VerifyFull) => {}
-                Some(_) => return Err(ConnectError::WeakSystemRoots),
-            }
-        }
-        Ok(parsed)
-    }
-
-    /// With TLS settings from elsewhere; what the URL says itself wins.
-    pub fn tls_defaults(&mut self, defaults: TlsDefaults) {
-        self.mode = self.mode.or(defaults.mode);
-        self.root = self.root.take().or(defaults.root);
-        self.cert = self.cert.take().or(defaults.cert);
-        self.key = self.key.take().or(defaults.key);
+        })
     }
 
     /// With a password from elsewhere.
@@ -184,13 +140,39 @@ impl PostgresConfig {
 
     /// `host:port/database`, for messages.
     pub fn place(&self) -> String {
-        let host = match self.config.get_hosts().first() {
-            Some(tokio_postgres::config::Host::Tcp(host)) => host.clone(),
-            Some(tokio_postgres::config::Host::Unix(path)) => path.display().to_string(),
-            None => "localhost".to_owned(),
+        let places: Vec<String> =
+            self.hosts().map(|(host, port)| format!("{host}:{port}")).collect();
+        format!("{}/{}", places.join(","), self.config.get_dbname().unwrap_or_default())
+    }
+
+    fn hosts(&self) -> impl Iterator<Item = (String, u16)> {
+        let ports = self.config.get_ports();
+        let names = self.config.get_hosts().iter().map(|host| match host {
+            Host::Tcp(host) => host.clone(),
+            Host::Unix(path) => path.display().to_string(),
+        });
+        let addresses = self.config.get_hostaddrs().iter().map(ToString::to_string);
+        let is_named = !self.config.get_hosts().is_empty();
+        let hosts = names.chain(addresses.filter(move |_| !is_named));
+        hosts.enumerate().map(|(at, host)| {
+            let port = ports.get(at).or(ports.first()).copied().unwrap_or(DEFAULT_PORT);
+            (host, port)
+        })
+    }
+
+    /// The password of the first of the hosts for which the file has one.
+    fn password_of_file(&self) -> Found {
+        let (Some(file), Some(user)) = (&self.passfile, self.config.get_user()) else {
+            return Found::Nothing;
         };
-        let port = self.config.get_ports().first().copied().unwrap_or(5432);
-        format!("{host}:{port}/{}", self.config.get_dbname().unwrap_or_default())
+        let database = self.config.get_dbname().unwrap_or(user);
+        let looked_up = self.hosts().map(|(host, port)| {
+            // As libpq: a socket is at `localhost`.
+            let host = if host.starts_with('/') { "localhost" } else { &host };
+            passfile::look_up(file, Login { host, port, database, user })
+        });
+        let mut looked_up = looked_up.filter(|found| *found != Found::Nothing);
+        looked_up.next().unwrap_or(Found::Nothing)
     }
 
     pub(super) async fn client(&self, run_id: &str) -> Result<Client, StoreError> {
@@ -198,16 +180,25 @@ impl PostgresConfig {
             let message = format!("{} ({message})", self.place());
             StoreError::new(StoreName::Postgres, CONNECT, Fate::Unreachable, message)
         };
-        let mode = match self.mode {
-            Some(SslMode::Require) if self.root.is_some() => SslMode::VerifyCa,
-            mode => mode.unwrap_or(SslMode::Prefer),
-        };
-        let tls = self.tls(mode).map_err(|problem| error(problem.to_string()))?;
+        let tls = self.tls.connector().map_err(|problem| error(problem.to_string()))?;
         let mut config = self.config.clone();
         config.application_name(format!("lockstep/{run_id}"));
+        let mut of_password = String::new();
+        if config.get_password().is_none() {
+            match self.password_of_file() {
+                Found::Password(password) => {
+                    config.password(password);
+                }
+                Found::Open => {
+                    let file = self.passfile.as_deref().unwrap_or_else(|| "".as_ref()).display();
+                    of_password = format!("; {file} is not read, because others may: chmod 600 it");
+                }
+                Found::Nothing => {}
+            }
+        }
         use tokio_postgres::config::SslMode as Driver;
         // As libpq: `allow` tries without first, `prefer` with.
-        let tries: &[Driver] = match mode {
+        let tries: &[Driver] = match self.tls.effective() {
             SslMode::Disable => &[Driver::Disable],
             SslMode::Allow => &[Driver::Disable, Driver::Require],
             SslMode::Prefer => &[Driver::Prefer, Driver::Disable],
@@ -226,9 +217,13 @@ impl PostgresConfig {
                 Err(failure) => {
                     let refused_as_such = failure.as_db_error().is_some()
                         && failure.code().is_none_or(|code| code.code() != "28000");
-                    let unreachable = super::chain(&failure).contains("error connecting to server");
+                    let chain = super::chain(&failure);
+                    // With or without TLS makes no difference to these.
+                    let is_other = ["error connecting to server", "invalid configuration"]
+                        .iter()
+                        .any(|it| chain.contains(it));
                     last = Some(failure);
-                    if refused_as_such || unreachable {
+                    if refused_as_such || is_other {
                         break;
                     }
                 }
@@ -237,174 +232,22 @@ impl PostgresConfig {
         let last = last.expect("every mode makes at least one try");
         let mut failure = super::failed(CONNECT, &last);
         failure.fate = Fate::Unreachable;
-        failure.said.message = format!("{} ({})", self.place(), failure.said.message);
+        failure.said.message = format!("{} ({}{of_password})", self.place(), failure.said.message);
         Err(failure)
     }
 
     /// Asks the server to cancel what a session is doing.
     pub(super) async fn cancel(&self, client: &Client) -> Result<(), tokio_postgres::Error> {
-        match self.tls(self.mode.unwrap_or(SslMode::Prefer)) {
+        match self.tls.connector() {
             Ok(tls) => client.cancel_token().cancel_query(tls).await,
             // It connected with the same settings.
             Err(_) => Ok(()),
         }
     }
-
-    fn tls(&self, mode: SslMode) -> Result<MakeRustlsConnect, ConnectError> {
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let chain = match mode {
-            SslMode::VerifyCa | SslMode::VerifyFull => Some(self.verifier(&provider)?),
-            SslMode::Disable | SslMode::Allow | SslMode::Prefer | SslMode::Require => None,
-        };
-        let verifier =
-            Verifier { chain, host: mode == SslMode::VerifyFull, provider: provider.clone() };
-        let tls = |why: rustls::Error| ConnectError::File {
-            file: "the TLS settings".to_owned(),
-            why: why.to_string(),
-        };
-        let builder = ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .map_err(tls)?
-            .dangerous()
-            .with_custom_certificate_verifier(Arc::new(verifier));
-        let mut config = match (&self.cert, &self.key) {
-            (Some(cert), Some(key)) => {
-                let certs = read_certs(&cert.display().to_string())?;
-                let key = PrivateKeyDer::from_pem_file(key).map_err(|why| ConnectError::File {
-                    file: key.display().to_string(),
-                    why: why.to_string(),
-                })?;
-                builder.with_client_auth_cert(certs, key).map_err(tls)?
-            }
-            _ => builder.with_no_client_auth(),
-        };
-        // Asked for by sslnegotiation=direct, ignored by older servers.
-        config.alpn_protocols = vec![b"postgresql".to_vec()];
-        Ok(MakeRustlsConnect::new(config))
-    }
-
-    fn verifier(
-        &self,
-        provider: &Arc<CryptoProvider>,
-    ) -> Result<Arc<WebPkiServerVerifier>, ConnectError> {
-        let mut roots = RootCertStore::empty();
-        match self.root.as_deref() {
-            None | Some("system") => {
-                roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-                if roots.is_empty() {
-                    roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
-                }
-            }
-            Some(file) => {
-                roots.add_parsable_certificates(read_certs(file)?);
-                if roots.is_empty() {
-                    return Err(ConnectError::File {
-                        file: file.to_owned(),
-                        why: "there is no certificate in it".to_owned(),
-                    });
-                }
-            }
-        }
-        WebPkiServerVerifier::builder_with_provider(roots.into(), provider.clone()).build().map_err(
-            |why| ConnectError::File {
-                file: self.root.clone().unwrap_or_else(|| "the system's roots".to_owned()),
-                why: why.to_string(),
-            },
-        )
-    }
 }
 
-fn read_certs(file: &str) -> Result<Vec<CertificateDer<'static>>, ConnectError> {
-    let problem = |why: String| ConnectError::File { file: file.to_owned(), why };
-    CertificateDer::pem_file_iter(file)
-        .map_err(|why| problem(why.to_string()))?
-        .collect::<Result<_, _>>()
-        .map_err(|why| problem(why.to_string()))
-}
-
-/// `%2F` is `/`. What is no such escape stays.
-fn percent_decode(text: &str) -> String {
-    let bytes = text.as_bytes();
-    let mut out = Vec::with_capacity(bytes.len());
-    let mut at = 0;
-    while at < bytes.len() {
-        let escaped = (bytes[at] == b'%')
-            .then(|| text.get(at + 1..at + 3))
-            .flatten()
-            .and_then(|digits| u8::from_str_radix(digits, 16).ok());
-        match escaped {
-            Some(byte) => {
-                out.push(byte);
-                at += 3;
-            }
-            None => {
-                out.push(bytes[at]);
-                at += 1;
-            }
-        }
-    }
-    String::from_utf8_lossy(&out).into_owned()
-}
-
-/// Checks a server's certificate as far as `sslmode` asks for it.
-#[derive(Debug)]
-struct Verifier {
-    /// `None` takes any certificate.
-    chain: Option<Arc<WebPkiServerVerifier>>,
-    /// Whether the name in it must be the host's.
-    host: bool,
-    provider: Arc<CryptoProvider>,
-}
-
-impl ServerCertVerifier for Verifier {
-    fn verify_server_cert(
-        &self,
-        end_entity: &CertificateDer<'_>,
-        intermediates: &[CertificateDer<'_>],
-        name: &ServerName<'_>,
-        ocsp: &[u8],
-        now: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        let Some(chain) = &self.chain else { return Ok(ServerCertVerified::assertion()) };
-        match chain.verify_server_cert(end_entity, intermediates, name, ocsp, now) {
-            Err(rustls::Error::InvalidCertificate(
-                CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
-            )) if !self.host => Ok(ServerCertVerified::assertion()),
-            result => result,
-        }
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls12_signature(
-            message,
-            cert,
-            signature,
-            &self.provider.signature_verification_algorithms,
-        )
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls13_signature(
-            message,
-            cert,
-            signature,
-            &self.provider.signature_verification_algorithms,
-        )
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.provider.signature_verification_algorithms.supported_schemes()
-    }
+fn driver(info: &Conninfo) -> Result<Config, ConnectError> {
+    info.driver.parse().map_err(|error| ConnectError::Url(super::chain(&error)))
 }
 
 /// A Postgres database that was reached.
@@ -549,10 +392,37 @@ mod tests {
             "postgres://app:s3cret@db:5433/shop?sslmode=verify-full&sslrootcert=%2Fetc%2Fca.pem&connect_timeout=3",
         )
         .expect("a good URL");
-        assert_eq!(config.mode, Some(SslMode::VerifyFull));
-        assert_eq!(config.root.as_deref(), Some("/etc/ca.pem"));
+        assert_eq!(config.tls.mode, Some(SslMode::VerifyFull));
+        assert_eq!(config.tls.root.as_deref(), Some("/etc/ca.pem"));
         assert_eq!(config.place(), "db:5433/shop");
         assert!(!format!("{config:?}").contains("s3cret"));
+    }
+
+    #[test]
+    fn what_a_url_leaves_open_is_taken_from_elsewhere_and_nothing_else() {
+        let mut fallbacks = Fallbacks::default();
+        for (name, value) in [
+            ("host", "elsewhere"),
+            ("port", "6432"),
+            ("user", "somebody"),
+            ("dbname", "other"),
+            ("sslmode", "require"),
+            ("sslmode", "disable"),
+        ] {
+            fallbacks.push(name, value);
+        }
+        let check = |url: &str, place: &str, user: &str, mode: SslMode| {
+            let config = PostgresConfig::with(url, &fallbacks).expect(url);
+            assert_eq!(config.place(), place, "{url}");
+            assert_eq!(config.config.get_user(), Some(user), "{url}");
+            assert_eq!(config.tls.effective(), mode, "{url}");
+        };
+        check("postgres://", "elsewhere:6432/other", "somebody", SslMode::Require);
+        check("postgres://app@db/shop?sslmode=prefer", "db:5432/shop", "app", SslMode::Prefer);
+        check("postgres:///shop", "elsewhere:6432/shop", "somebody", SslMode::Require);
+        check("host=db user=app", "db:5432/other", "app", SslMode::Require);
+        check("postgres://a,b:7000/shop", "a:5432,b:7000/shop", "somebody", SslMode::Require);
+        check("postgres://?host=/run/pg", "/run/pg:5432/other", "somebody", SslMode::Require);
     }
 
     #[test]
@@ -565,6 +435,10 @@ mod tests {
         assert_eq!(
             error("postgres://db/x?sslrootcert=system&sslmode=require"),
             "sslrootcert=system needs sslmode=verify-full"
+        );
+        assert_eq!(
+            error("postgres://db/x?sslcert=a.crt"),
+            "sslcert is given and sslkey is not: a client certificate is both"
         );
         assert!(!error("postgres://app:s3cret@db:port/x").contains("s3cret"));
     }
