@@ -1,7 +1,10 @@
 //! What an application notices of a backfill: how long its reads and updates of
 //! single rows take while nothing else happens, during a backfill at the default
-//! pace, and during one without any. And how much memory the program takes for a
-//! million rows and a million documents.
+//! pace, and during one without any. Two more lines tell what is the machine's and
+//! the server's part in it: beside a query that computes and touches no row, which
+//! costs the application a processor and nothing else, and beside the barest loop of
+//! batches of a thousand. And how much memory the program takes for a million rows
+//! and a million documents.
 //!
 //! `cargo bench --bench application [ROWS [ROWS FOR MEMORY]]`; no rows: not
 //! measured.
@@ -58,22 +61,97 @@ fn application(store: StoreName, rows: u32) {
         "maximum",
         "seconds"
     );
-    for (name, arguments) in [("default pace", &["up"][..]), ("pace off", &["up", "--unthrottled"])]
-    {
+    let beside = [
+        ("beside a busy query", Beside::Query),
+        ("beside a bare loop", Beside::Loop),
+        ("default pace", Beside::Up(&["up"])),
+        ("pace off", Beside::Up(&["up", "--unthrottled"])),
+    ];
+    for (name, beside) in beside {
         let database = support::Database::new("bench");
         fill(&database, store, rows);
-        let mut idle = measure(&database, store, rows, WARM + IDLE, None);
+        let mut idle = measure(&database, store, rows, || std::thread::sleep(WARM + IDLE));
         // The first ones are warming up.
         let warm = idle.len() * usize::try_from(WARM.as_secs()).expect("is small")
             / usize::try_from((WARM + IDLE).as_secs()).expect("is small");
         idle.drain(..warm);
-        let project = project(&[store]);
-        let mut run = start(&project, &database, arguments);
         let began = Instant::now();
-        let during = measure(&database, store, rows, Duration::ZERO, Some(&mut run));
+        let during = measure(&database, store, rows, || match beside {
+            Beside::Query => support::block_on(async || query(&database, store).await),
+            Beside::Loop => support::block_on(async || bare_loop(&database, store, rows).await),
+            Beside::Up(arguments) => {
+                let project = project(&[store]);
+                let status = start(&project, &database, arguments).wait().expect("a child");
+                assert!(status.success(), "migrate ended with {status}");
+            }
+        });
         let took = began.elapsed();
         let of_idle = line(&format!("idle, before {name}"), idle, IDLE, None);
         line(name, during, took, Some(of_idle));
+    }
+}
+
+/// What goes on beside the application.
+#[derive(Clone, Copy)]
+enum Beside {
+    Query,
+    Loop,
+    Up(&'static [&'static str]),
+}
+
+/// Computes in the server for a while, one statement after the other, and touches no
+/// row.
+async fn query(database: &support::Database, store: StoreName) {
+    let over = Instant::now() + IDLE;
+    match store {
+        StoreName::Postgres => {
+            let client = postgres(database).await;
+            while Instant::now() < over {
+                let count = "SELECT count(*) FROM generate_series(1, 1000) AS a, \
+                             generate_series(1, 1000) AS b";
+                client.query_one(count, &[]).await.expect("Postgres answers");
+            }
+        }
+        StoreName::Mongo => {
+            let client = mongodb::Client::with_uri_str(&database.mongo_uri).await;
+            let own = client.expect("a URI").database(&database.name);
+            let sum = doc! { "$reduce": {
+                "input": { "$range": [0, 300_000] }, "initialValue": 0_i64,
+                "in": { "$add": ["$$value", "$$this"] },
+            } };
+            let pipeline = [doc! { "$documents": [{}] }, doc! { "$project": { "sum": sum } }];
+            while Instant::now() < over {
+                let mut found = own.aggregate(pipeline.clone()).await.expect("MongoDB answers");
+                assert!(found.advance().await.expect("MongoDB answers"));
+            }
+        }
+    }
+}
+
+/// Batches of a thousand along the key, one after the other.
+async fn bare_loop(database: &support::Database, store: StoreName, rows: u32) {
+    const BATCH: u32 = 1_000;
+    let ranges = (0..rows).step_by(BATCH as usize).map(|after| (after, after + BATCH));
+    match store {
+        StoreName::Postgres => {
+            let client = postgres(database).await;
+            let update = "UPDATE t SET n = n + 1 WHERE id > $1 AND id <= $2";
+            let update = client.prepare_typed(update, &[Type::INT8; 2]).await.expect("a table");
+            for (after, upto) in ranges {
+                let range = [i64::from(after), i64::from(upto)];
+                let done = client.execute(&update, &[&range[0], &range[1]]).await;
+                done.expect("Postgres answers");
+            }
+        }
+        StoreName::Mongo => {
+            let client = mongodb::Client::with_uri_str(&database.mongo_uri).await;
+            let all = client.expect("a URI").database(&database.name).collection::<Document>("c");
+            for (after, upto) in ranges {
+                let range = doc! { "_id": { "$gt": i64::from(after), "$lte": i64::from(upto) } };
+                let done = all.update_many(range, doc! { "$inc": { "n": 1 } }).await;
+                done.expect("MongoDB answers");
+            }
+        }
     }
 }
 
@@ -93,14 +171,13 @@ fn line(name: &str, mut took: Vec<Duration>, whole: Duration, idle: Option<f64>)
     p99
 }
 
-/// Works as an application for so long, or until a program ends. Returns how long
-/// operations took, from when they should have begun, in the order of their beginning.
+/// Works as an application while something else goes on. Returns how long operations
+/// took, from when they should have begun, in the order of their beginning.
 fn measure(
     database: &support::Database,
     store: StoreName,
     rows: u32,
-    time: Duration,
-    until: Option<&mut Child>,
+    meanwhile: impl FnOnce(),
 ) -> Vec<Duration> {
     let over = AtomicBool::new(false);
     let next = AtomicU64::new(0);
@@ -109,13 +186,7 @@ fn measure(
         let connections: Vec<_> = (0..CONNECTIONS)
             .map(|_| scope.spawn(|| connection(database, store, rows, began, &next, &over)))
             .collect();
-        match until {
-            Some(program) => {
-                let status = program.wait().expect("a child");
-                assert!(status.success(), "migrate ended with {status}");
-            }
-            None => std::thread::sleep(time),
-        }
+        meanwhile();
         over.store(true, Ordering::Relaxed);
         let ends = connections.into_iter().map(|it| it.join().expect("the application works"));
         ends.flatten().collect::<Vec<_>>()
