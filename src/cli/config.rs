@@ -813,8 +813,10 @@ mod tests {
             |line: &str| case("", &format!("{line} {PG}")).file("conf/migrate.toml", TOML);
         let dirs = |case: Case| {
             let config = case.load().expect("loads");
-            let root =
-                config.postgres.and_then(|postgres| postgres.sslrootcert).unwrap_or_default();
+            let root = config
+                .postgres
+                .and_then(|postgres| postgres.fallbacks.get("sslrootcert").map(str::to_owned))
+                .unwrap_or_default();
             case.here(&format!("{} {root}", config.dir.display()))
         };
         expect!["HERE/conf/../db HERE/conf/ca.pem"]

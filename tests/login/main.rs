@@ -8,6 +8,7 @@ mod support;
 mod certificates;
 mod mongo;
 mod postgres;
+mod privileges;
 
 use std::path::Path;
 use std::process::{Command, Stdio};

@@ -94,13 +94,13 @@ impl Server {
             self.port
         )
     }
+}
 
-    fn up(&self, uri: &str) -> Ended {
-        let folder = project("up.mongodb.js", "db.createCollection(\"things\");\n");
-        let ended = migrate(folder.path(), &[], &["up", "--mongo", uri]);
-        assert!(!ended.text.contains("s3cret"), "a password is shown: {}", ended.text);
-        ended
-    }
+fn up(uri: &str) -> Ended {
+    let folder = project("up.mongodb.js", "db.createCollection(\"things\");\n");
+    let ended = migrate(folder.path(), &[], &["up", "--mongo", uri]);
+    assert!(!ended.text.contains("s3cret"), "a password is shown: {}", ended.text);
+    ended
 }
 
 impl Drop for Server {
@@ -121,14 +121,14 @@ fn authorities_names_and_logins_are_as_its_uri_says() {
             + "&authSource=admin"
     };
     let ca = "tls=true&tlsCAFile=%known.pem";
-    server.up(&login("localhost", ca)).is(0, "");
-    server.up(&login("localhost", "tls=true&tlsCAFile=%other.pem")).is(7, "UnknownIssuer");
-    server.up(&login("localhost", "tls=true")).is(7, "UnknownIssuer");
-    server.up(&login("127.0.0.1", ca)).is(7, "not valid for name");
-    server.up(&login("localhost", "tls=true&tlsCAFile=%nothing.pem")).is(7, "nothing.pem");
-    server.up(&login("localhost", "tls=false")).is(7, "");
+    up(&login("localhost", ca)).is(0, "");
+    up(&login("localhost", "tls=true&tlsCAFile=%other.pem")).is(7, "UnknownIssuer");
+    up(&login("localhost", "tls=true")).is(7, "UnknownIssuer");
+    up(&login("127.0.0.1", ca)).is(7, "not valid for name");
+    up(&login("localhost", "tls=true&tlsCAFile=%nothing.pem")).is(7, "nothing.pem");
+    up(&login("localhost", "tls=false")).is(7, "");
     let wrong = login("localhost", ca).replace("s3cret", "wrong");
-    server.up(&wrong).is(7, "uthentication failed");
+    up(&wrong).is(7, "uthentication failed");
     // In thirty years, the certificate has expired. The server does not start with one
     // that has, so it is the client that believes in that time.
     let folder = project("up.mongodb.js", "db.createCollection(\"things\");\n");
@@ -136,13 +136,13 @@ fn authorities_names_and_logins_are_as_its_uri_says() {
     let later = [("LD_PRELOAD", library.to_str().expect("a path")), ("FAKETIME", "+30y")];
     migrate(folder.path(), &later, &["up", "--mongo", &login("localhost", ca)]).is(7, "expired");
     // Nobody in particular may connect and do nothing.
-    server.up(&server.uri("", ca)).is(7, "");
+    up(&server.uri("", ca)).is(7, "");
 
     let card = |name: &str| {
         format!(
             "{ca}&tlsCertificateKeyFile=%{name}.pem&authMechanism=MONGODB-X509&authSource=$external"
         )
     };
-    server.up(&server.uri("", &card("card"))).is(0, "");
-    server.up(&server.uri("", &card("forged"))).is(7, "");
+    up(&server.uri("", &card("card"))).is(0, "");
+    up(&server.uri("", &card("forged"))).is(7, "");
 }

@@ -25,6 +25,9 @@ struct Server {
 
 const PASSWORD: &str = "s3 cret:\\'@/";
 
+/// As it stands in a URL.
+const ESCAPED_PASSWORD: &str = "s3%20cret%3A%5C%27%40%2F";
+
 /// One for all tests, whose certificate they change: one at a time.
 fn server() -> MutexGuard<'static, Server> {
     static SERVER: OnceLock<Mutex<Server>> = OnceLock::new();
@@ -130,10 +133,6 @@ fn sql(url: &str, statements: &str) -> Vec<String> {
     })
 }
 
-fn escaped_password() -> String {
-    PASSWORD.bytes().map(|byte| format!("%{byte:02X}")).collect()
-}
-
 #[test]
 fn each_sslmode_asks_of_a_certificate_what_libpq_asks() {
     let server = server();
@@ -172,7 +171,7 @@ fn each_sslmode_asks_of_a_certificate_what_libpq_asks() {
 #[test]
 fn a_server_that_insists_on_tls_is_reached_by_allow_and_refuses_disable() {
     let server = server();
-    let app = format!("app:{}", escaped_password());
+    let app = format!("app:{ESCAPED_PASSWORD}");
     server.up(&app, "localhost", "sslmode=allow").is(0, "");
     server.up(&app, "localhost", "sslmode=disable").is(7, "no pg_hba.conf entry");
     server.up("app:wrong", "localhost", "sslmode=require").is(7, "password authentication failed");

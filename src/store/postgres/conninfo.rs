@@ -125,7 +125,7 @@ impl Conninfo {
     pub(super) fn add(&mut self, name: &str, value: &str) -> Result<(), ConnectError> {
         match self.note(name, value.to_owned())? {
             Whose::Driver if self.is_url => {
-                self.append(&format!("{name}={}", percent_encoded(value)))
+                self.append(&format!("{name}={}", percent_encoded(value)));
             }
             Whose::Driver => {
                 let value = value.replace('\\', r"\\").replace('\'', r"\'");
