@@ -72,6 +72,7 @@ async fn dispatch(cli: Cli, output: &Output) -> Result<u8, Failure> {
         Command::History(args) => commands::history::run(global, &args, output).await?,
         Command::Verify => commands::verify::run(global, output).await?,
         Command::Repair(args) => Box::pin(commands::repair::run(global, &args, output)).await?,
+        Command::Baseline(args) => Box::pin(commands::baseline::run(global, &args, output)).await?,
         Command::Unlock(args) => commands::unlock::run(global, &args, output).await?,
         Command::Backfill(args) => {
             let files = commands::backfill::files(&args.what);

@@ -110,6 +110,8 @@ pub enum Command {
     Repair(Repair),
     /// Take the lease away from a run
     Unlock(Unlock),
+    /// Record everything up to a version as already there, and run nothing
+    Baseline(Baseline),
     /// Steer running backfills from anywhere, or see how far they are
     Backfill(Backfill),
     /// Run a command with a throwaway Postgres and MongoDB
@@ -140,6 +142,17 @@ pub struct Repair {
     /// The store that --mark-applied and --mark-reverted are about, if only one
     #[arg(long, value_enum, value_name = "STORE")]
     pub store: Option<OneStore>,
+    /// Why; kept in the audit log
+    #[arg(long, value_name = "TEXT")]
+    pub reason: Option<String>,
+}
+
+/// `baseline`.
+#[derive(Args, Clone, Debug)]
+pub struct Baseline {
+    /// The last migration whose effect is there
+    #[arg(value_name = "VERSION")]
+    pub version: String,
     /// Why; kept in the audit log
     #[arg(long, value_name = "TEXT")]
     pub reason: Option<String>,

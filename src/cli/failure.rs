@@ -5,11 +5,12 @@ use crate::cli::config::ConfigError;
 use crate::cli::exit::Exit;
 use crate::cli::project::chain;
 use crate::core::id::{Direction, StepName};
-use crate::core::plan::PlanError;
+use crate::core::plan::{BaselineError, PlanError};
 use crate::core::problem::{Place, Problem};
 use crate::core::step::{Body, Step};
 use crate::core::verify;
 use crate::engine::StopReason;
+use crate::engine::baseline::FailedBaseline;
 use crate::engine::execute::{Cause, ExecuteError, FailedAt};
 use crate::engine::invariant::Broken;
 use crate::engine::lock::{LockError, PairError};
@@ -185,6 +186,7 @@ impl From<PlanError> for Failure {
             | PlanError::Unreadable { .. }
             | PlanError::Stray { .. }
             | PlanError::Torn(_)
+            | PlanError::BaselineOpen(_)
             | PlanError::NoRollback(_)
             | PlanError::BadRollback { .. } => Exit::Conflict,
             PlanError::UnknownVersion(_)
@@ -200,6 +202,23 @@ impl From<PlanError> for Failure {
         let code = verify::code(&error);
         let next = error.hint();
         Failure::new(exit, code, error.to_string()).next(next)
+    }
+}
+
+impl From<FailedBaseline> for Failure {
+    fn from(error: FailedBaseline) -> Failure {
+        let error = match error {
+            FailedBaseline::Run(error) => return error.into(),
+            FailedBaseline::Baseline(BaselineError::Plan(error)) => return error.into(),
+            FailedBaseline::Baseline(error) => error,
+        };
+        let (exit, code) = match error {
+            BaselineError::NoFile { .. } => (Exit::Usage, "UNKNOWN_VERSION"),
+            BaselineError::Begun { .. } | BaselineError::Plan(_) => {
+                (Exit::Conflict, "ALREADY_APPLIED")
+            }
+        };
+        Failure::new(exit, code, error.to_string()).next(error.hint())
     }
 }
 

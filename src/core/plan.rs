@@ -7,9 +7,11 @@
 //! Reading order: this file, what a plan is; `lives`, what the histories say of
 //! each migration; `files`, whether they say it of these files; `lacking`, whether
 //! they say everything; `up` and `apply`, the way up, of all migrations and of one;
-//! `down` and `revert`, the way down; `refusal`, why there is no plan.
+//! `down` and `revert`, the way down; `baseline`, what is recorded and not run;
+//! `refusal`, why there is no plan.
 
 mod apply;
+mod baseline;
 mod down;
 mod files;
 mod lacking;
@@ -20,6 +22,8 @@ mod up;
 
 pub use crate::core::plan::apply::is_phased;
 pub(in crate::core) use crate::core::plan::apply::with_commit;
+pub(in crate::core) use crate::core::plan::baseline::is_open;
+pub use crate::core::plan::baseline::{Baseline, BaselineError, Begun, Stamp, baseline, up_to};
 pub use crate::core::plan::down::{needs_rollbacks, plan_rollback};
 pub use crate::core::plan::files::edited;
 pub(in crate::core) use crate::core::plan::lacking::lacking;

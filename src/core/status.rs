@@ -53,7 +53,7 @@ pub enum FileState {
     Same,
     /// It was edited since.
     Edited,
-    /// Nothing to compare: not applied, no file, or a baseline.
+    /// Nothing to compare: not applied, or no file.
     None,
 }
 
@@ -107,7 +107,7 @@ fn line(set: &MigrationSet, histories: &Histories, version: Version, life: Optio
     let row = histories.row(version).filter(|_| life.is_some());
     let applied = match life {
         None => State::Pending,
-        Some(life) if life.baseline => State::Baseline,
+        Some(life) if life.baseline && !plan::is_open(histories, version) => State::Baseline,
         // One store may still have the seal.
         Some(life) if life.reverting => State::Partial,
         Some(_) => match row.map(|row| row.status) {
@@ -128,7 +128,9 @@ fn line(set: &MigrationSet, histories: &Histories, version: Version, life: Optio
     };
     let reverting = life.is_some_and(|life| life.reverting);
     let file = match (migration, applied) {
-        (Some(migration), State::Partial | State::Held | State::Completed) if !reverting => {
+        (Some(migration), State::Partial | State::Held | State::Completed | State::Baseline)
+            if !reverting =>
+        {
             match plan::edited(histories, migration) {
                 None => FileState::Same,
                 Some(_) => FileState::Edited,

@@ -27,7 +27,7 @@ pub struct Finding {
 pub fn verify(set: &MigrationSet, histories: &Histories, servers: &Servers) -> Vec<Finding> {
     let mut findings = Vec::new();
     let mut seen = BTreeSet::new();
-    for life in plan::lives(histories).iter().filter(|life| !life.baseline) {
+    for life in &plan::lives(histories) {
         if let Some(migration) = set.get(life.version)
             && let Some(error) = plan::edited(histories, migration)
         {
@@ -89,6 +89,7 @@ pub fn code(error: &PlanError) -> &'static str {
         PlanError::DropsHistory { .. } => "DROPS_HISTORY",
         PlanError::Irreversible { .. } => "IRREVERSIBLE",
         PlanError::Baseline(_) => "BASELINE",
+        PlanError::BaselineOpen(_) => "BASELINE_OPEN",
         PlanError::Requires { .. } => "REQUIRES",
     }
 }

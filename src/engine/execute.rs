@@ -9,7 +9,7 @@ mod named;
 
 use crate::core::duration::show;
 use crate::core::expectation::Broken;
-use crate::core::history::{Entry, Event, Record, Row, RowStatus, StepState, Timestamp};
+use crate::core::history::{Entry, Event, Record, Row, RowStatus, Status, StepState, Timestamp};
 use crate::core::id::{Direction, StepId, StepName, StoreName, Version};
 use crate::core::notice::{Notice, Notices};
 use crate::core::plan::{Action, Attempt, Plan, Work};
@@ -341,6 +341,7 @@ where
             Action::Seal | Action::Hold => {
                 let status = match action {
                     Action::Hold => RowStatus::Held,
+                    _ if self.is_baseline(work.version) => RowStatus::Baseline,
                     _ => RowStatus::Completed,
                 };
                 let row = self.row(work, begun, Some((status, self.context.clock.now())));
@@ -357,6 +358,14 @@ where
             }
         }
         Ok(())
+    }
+
+    /// Whether the migration was recorded, not run.
+    fn is_baseline(&self, version: Version) -> bool {
+        let id = StepId { version, name: StepName::Baseline };
+        let histories = &self.locked.histories;
+        let states = StoreName::BOTH.into_iter().filter_map(|store| histories.of(store).step(&id));
+        states.into_iter().any(|state| state.status() != Status::Pending)
     }
 
     /// A step that never ran.

@@ -5,6 +5,7 @@
 //! [`Store`]: crate::store::Store
 
 pub mod backfill;
+pub mod baseline;
 pub mod compare;
 pub mod execute;
 pub mod invariant;

@@ -31,6 +31,7 @@ macro_rules! transcripts {
 transcripts! {
     abort,
     alone,
+    baseline,
     compared,
     copy_to_mongo,
     copy_to_postgres,

@@ -14,6 +14,7 @@ mod support;
 mod members;
 
 mod backfills;
+mod baseline;
 mod blocker;
 mod copies_to_mongo;
 mod copies_to_postgres;

@@ -98,7 +98,18 @@ fn a_baseline_is_a_baseline() {
     check_status(
         "001 p~new | folder~new",
         "001 baseline both folder~old\nrow 001 baseline both folder~old",
-        &expect!["001 baseline: postgres baseline, mongo baseline, file none"],
+        &expect!["001 baseline: postgres baseline, mongo baseline, file edited"],
+    );
+}
+
+#[test]
+fn a_baseline_that_died_is_partial() {
+    check_status(
+        "with standalone\n001 m\n002 m",
+        "002 baseline:started mongo\n001 baseline mongo",
+        &expect![[r#"
+            001 baseline: postgres baseline, mongo baseline, file ok
+            002 partial: postgres partial, mongo partial, file ok"#]],
     );
 }
 

@@ -21,7 +21,7 @@
 //! 001 done                         every step of the file, and both rows
 //! 001 up/postgres/1 applied        in the store of the step
 //! 002 up/mongo/1#2 started applied several events; the second attempt
-//! 002 accepted both                so is `baseline`
+//! 002 accepted both                so is `baseline`, also as `baseline:started`
 //! row 002 running mongo            in `postgres`, `mongo` or `both`
 //! stored 003 p m*                  the down scripts that both histories keep
 //! ```
@@ -32,14 +32,14 @@ use expect_test::Expect;
 use lockstep::core::checksum::Checksum;
 use lockstep::core::duration;
 use lockstep::core::history::{
-    Event, Histories, History, Record, Row, RowStatus, Snapshot, Timestamp,
+    Entry, Event, Histories, History, Record, Row, RowStatus, Snapshot, Timestamp,
 };
 use lockstep::core::id::{Direction, Phase, StepId, StepName, StoreName, Version};
 use lockstep::core::migration::{Migration, MigrationSet, Options, Requires, Rollback};
 use lockstep::core::parse::folder::{self, Folder};
 use lockstep::core::parse::manifest::CleanupPolicy;
 use lockstep::core::plan::{Down, Goal, Known, OutOfOrder, Plan, PlanError, Up};
-use lockstep::core::plan::{needs_rollbacks, plan};
+use lockstep::core::plan::{Stamp, baseline, needs_rollbacks, plan, up_to};
 use lockstep::core::server::{MongoServer, PostgresServer, Servers, Topology};
 use lockstep::core::status;
 use lockstep::core::step::{
@@ -108,6 +108,43 @@ impl World {
             servers: &self.servers,
         };
         Ok(plan(&known, goal)?)
+    }
+
+    /// What `migrate baseline` writes, a line for each write.
+    fn baseline(&self, version: Version) -> String {
+        let (histories, rollbacks) = (self.histories(), BTreeMap::new());
+        let known = Known {
+            set: &self.set,
+            histories: &histories,
+            rollbacks: &rollbacks,
+            servers: &self.servers,
+        };
+        let stamp = Stamp {
+            at: Timestamp(3),
+            who: "me@here".to_owned(),
+            run_id: "run".to_owned(),
+            tool_version: "1.0.0".to_owned(),
+        };
+        let decided = up_to(&self.set, version).and_then(|it| baseline(&known, &it, &stamp));
+        let left = match decided {
+            Ok(left) => left,
+            Err(error) => return format!("error: {error}\nhint: {}", error.hint()),
+        };
+        let record = |entry: &Entry| match entry {
+            Entry::Record(Record { step, event, rank, attempt, .. }) => match attempt {
+                1 => format!("{} {event} rank={rank}", step.version),
+                attempt => format!("{}#{attempt} {event} rank={rank}", step.version),
+            },
+            Entry::Row(row, _) => format!("row {} {} rank={}", row.version, row.status, row.rank),
+            Entry::RowGone(version) => format!("no row {version}"),
+        };
+        let records = left.records.iter().map(|(store, entries)| {
+            let entries: Vec<String> = entries.iter().map(record).collect();
+            format!("{store}: {}", entries.join(", "))
+        });
+        let rows = left.rows.iter().map(|(store, entry)| format!("{store}: {}", record(entry)));
+        let lines: Vec<String> = records.chain(rows).collect();
+        if lines.is_empty() { "nothing".to_owned() } else { lines.join("\n") }
     }
 
     fn sum(&mut self, subject: &str, text: &str) -> Checksum {
@@ -221,9 +258,11 @@ impl World {
                 if word.starts_with("baseline") || word.starts_with("accepted") =>
             {
                 let version = version.parse().expect("a version");
+                let (word, event) = word.split_once(':').unwrap_or((word, "applied"));
                 let (name, attempt) = name_and_attempt(word);
+                let event = event.parse().expect("an event");
                 for store in places(place) {
-                    self.record(version, name.clone(), attempt, Event::Applied, &extra, store);
+                    self.record(version, name.clone(), attempt, event, &extra, store);
                 }
             }
             [version, name, events @ ..] if !events.is_empty() => {
@@ -325,6 +364,13 @@ impl World {
 #[track_caller]
 pub fn check(files: &str, history: &str, goal: &str, expected: &Expect) {
     expected.assert_eq(&World::new(files, history).show(goal));
+}
+
+/// Files and a history in, what `migrate baseline` writes out.
+#[track_caller]
+pub fn check_baseline(files: &str, history: &str, version: &str, expected: &Expect) {
+    let world = World::new(files, history);
+    expected.assert_eq(&world.baseline(version.parse().expect("a version")));
 }
 
 /// The same plan for each of several histories.

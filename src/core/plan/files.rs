@@ -29,7 +29,9 @@ pub(super) fn check_stores(known: &Known<'_>) -> Result<(), PlanError> {
     Ok(())
 }
 
-/// `edited`: what is applied is no longer what the files say.
+/// `edited`: what is applied is no longer what the files say. Nothing of a baseline was
+/// run from its files, so an edit of those changes nothing that is still to come;
+/// `verify` and `status` tell it.
 pub(super) fn check_files(known: &Known<'_>, lives: &[Life]) -> Result<(), PlanError> {
     for life in lives.iter().filter(|life| !life.baseline && !life.reverting) {
         if let Some(migration) = known.set.get(life.version)
@@ -54,6 +56,10 @@ pub fn edited(histories: &Histories, migration: &Migration) -> Option<PlanError>
         recorded,
         file,
     };
+    if let Some(recorded) = baseline_checksum(histories, version) {
+        return (recorded != migration.checksum)
+            .then(|| error(None, recorded, Some(migration.checksum)));
+    }
     for (store, name, state) in forward(histories, version).filter(|(.., state)| is_live(state)) {
         let step = migration.steps.iter().find(|step| step.name == *name);
         let (recorded, file) = (state.checksum, step.map(|step| step.checksum));
@@ -154,6 +160,13 @@ pub(super) fn recorded_checksum(histories: &Histories, migration: &Migration) ->
     })
 }
 
+/// The checksum of the folder with which the migration was recorded, and not run.
+fn baseline_checksum(histories: &Histories, version: Version) -> Option<Checksum> {
+    let id = StepId { version, name: StepName::Baseline };
+    let states = StoreName::BOTH.into_iter().filter_map(|store| histories.of(store).step(&id));
+    states.into_iter().find(|state| is_live(state)).map(|state| state.migration_checksum)
+}
+
 /// Whether everything the migration asks for has been applied, or recorded as
 /// if it had.
 pub(super) fn is_done(histories: &Histories, migration: &Migration) -> bool {
@@ -162,10 +175,7 @@ pub(super) fn is_done(histories: &Histories, migration: &Migration) -> bool {
     {
         return true;
     }
-    let baseline = StepId { version: migration.version, name: StepName::Baseline };
-    StoreName::BOTH
-        .into_iter()
-        .any(|store| histories.of(store).step(&baseline).is_some_and(is_live))
+    baseline_checksum(histories, migration.version).is_some()
 }
 
 /// `missing` and `out of order`.

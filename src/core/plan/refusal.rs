@@ -150,6 +150,9 @@ pub enum PlanError {
     )]
     Baseline(Version),
     /// Exit code 5.
+    #[error("`migrate baseline {0}` was begun and did not come to its end")]
+    BaselineOpen(Version),
+    /// Exit code 5.
     #[error("the history has no down scripts for {0}, and there is no file of that version either")]
     NoRollback(Version),
     /// Exit code 5.
@@ -234,7 +237,10 @@ impl PlanError {
             ),
             PlanError::UnknownVersion(_) | PlanError::NotApplied(_) | PlanError::NotHeld { .. } | PlanError::UnknownRelease(_) => "`migrate status` lists what there is".to_owned(),
             PlanError::Irreversible { .. } => "nothing was changed; write a new migration that leads away from it".to_owned(),
-            PlanError::Baseline(version) => format!("nothing was changed; `--to {version}` stops above it"),
+            PlanError::Baseline(version) => format!("nothing was changed; `--to {version}` stops above it; if nothing of it is there any more, `migrate repair --mark-reverted {version}` says so"),
+            PlanError::BaselineOpen(version) => format!(
+                "nothing was changed; `migrate baseline {version}` (or the `migrate import` that began it) records the rest, which would be run otherwise"
+            ),
             PlanError::NoRollback(_) => "restore the migration's folder and run the command again".to_owned(),
             PlanError::BadRollback { .. } => "was it written by a newer release of migrate, or changed by hand? Restore the row from the other store or a backup".to_owned(),
             PlanError::NoStore { store: StoreName::Postgres, .. } => "set DATABASE_URL or `--postgres`, or take the .sql files out".to_owned(),

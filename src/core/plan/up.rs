@@ -8,6 +8,7 @@ use crate::core::id::{Phase, Version};
 use crate::core::migration::Migration;
 use crate::core::parse::manifest::CleanupPolicy;
 use crate::core::plan::apply::{Left, apply};
+use crate::core::plan::baseline::check_baseline;
 use crate::core::plan::files::{check_files, check_order, check_stores, is_ahead};
 use crate::core::plan::lacking::{check_gaps, check_readable, check_stray};
 use crate::core::plan::lives::{Life, attempt_max, is_completed, lives};
@@ -28,6 +29,7 @@ pub(super) fn plan_up(known: &Known<'_>, up: &Up) -> Result<Plan, PlanError> {
     check_stores(known)?;
     let lives = lives(histories);
     check_readable(known, &lives)?;
+    check_baseline(histories)?;
     let mut plan = Plan {
         ahead: lives.iter().map(|life| life.version).filter(|v| is_ahead(set, *v)).collect(),
         ..Plan::default()
@@ -179,6 +181,7 @@ pub(super) fn plan_cleanup(known: &Known<'_>, version: Option<Version>) -> Resul
         ahead: lives.iter().map(|life| life.version).filter(|v| is_ahead(set, *v)).collect(),
         ..Plan::default()
     };
+    check_baseline(histories)?;
     check_files(known, &lives)?;
     check_order(known, &lives, OutOfOrder::Allow)?;
     check_gaps(known, &lives)?;
