@@ -73,6 +73,7 @@ async fn dispatch(cli: Cli, output: &Output) -> Result<u8, Failure> {
         Command::Verify => commands::verify::run(global, output).await?,
         Command::Repair(args) => Box::pin(commands::repair::run(global, &args, output)).await?,
         Command::Baseline(args) => Box::pin(commands::baseline::run(global, &args, output)).await?,
+        Command::Import(args) => Box::pin(commands::import::run(global, &args, output)).await?,
         Command::Unlock(args) => commands::unlock::run(global, &args, output).await?,
         Command::Backfill(args) => {
             let files = commands::backfill::files(&args.what);

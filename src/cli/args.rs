@@ -1,6 +1,7 @@
 //! The command line, as clap reads it. Every flag is a promise of docs/cli.md.
 
 use crate::core::id::StoreName;
+use crate::core::import::Tool;
 use crate::core::pace::SPEED;
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use std::ffi::OsString;
@@ -112,6 +113,8 @@ pub enum Command {
     Unlock(Unlock),
     /// Record everything up to a version as already there, and run nothing
     Baseline(Baseline),
+    /// Adopt another tool's folder and history
+    Import(Import),
     /// Steer running backfills from anywhere, or see how far they are
     Backfill(Backfill),
     /// Run a command with a throwaway Postgres and MongoDB
@@ -156,6 +159,62 @@ pub struct Baseline {
     /// Why; kept in the audit log
     #[arg(long, value_name = "TEXT")]
     pub reason: Option<String>,
+}
+
+/// `import`.
+#[derive(Args, Clone, Debug)]
+pub struct Import {
+    /// The tool
+    #[arg(value_enum, value_name = "TOOL")]
+    pub tool: ImportTool,
+    /// The folder with its migrations
+    #[arg(long, value_name = "DIR")]
+    pub from: PathBuf,
+    /// Its history, if that has another name than usual; SCHEMA.TABLE is possible
+    #[arg(long, value_name = "NAME")]
+    pub table: Option<String>,
+    /// Write the migrations, and record nothing
+    #[arg(long, conflicts_with = "history_only")]
+    pub files_only: bool,
+    /// Record what the tool had applied, and write no files
+    #[arg(long)]
+    pub history_only: bool,
+    /// Take out a BEGIN that begins a file and the COMMIT that ends it
+    #[arg(long)]
+    pub strip_transactions: bool,
+}
+
+/// A tool whose folder and history can be adopted.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
+pub enum ImportTool {
+    /// golang-migrate, for Postgres and MongoDB
+    GolangMigrate,
+    /// Flyway, for Postgres
+    Flyway,
+    /// dbmate, for Postgres
+    Dbmate,
+    /// sqlx, for Postgres
+    Sqlx,
+    /// refinery, for Postgres
+    Refinery,
+    /// goose, for Postgres
+    Goose,
+    /// migrate-mongo, for MongoDB
+    MigrateMongo,
+}
+
+impl From<ImportTool> for Tool {
+    fn from(tool: ImportTool) -> Tool {
+        match tool {
+            ImportTool::GolangMigrate => Tool::GolangMigrate,
+            ImportTool::Flyway => Tool::Flyway,
+            ImportTool::Dbmate => Tool::Dbmate,
+            ImportTool::Sqlx => Tool::Sqlx,
+            ImportTool::Refinery => Tool::Refinery,
+            ImportTool::Goose => Tool::Goose,
+            ImportTool::MigrateMongo => Tool::MigrateMongo,
+        }
+    }
 }
 
 /// `unlock`.

@@ -6,6 +6,7 @@ pub mod cleanup;
 pub mod doctor;
 pub mod down;
 pub mod history;
+pub mod import;
 pub mod init;
 pub mod new;
 pub mod plan;

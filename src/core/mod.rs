@@ -18,6 +18,7 @@ pub mod grouped;
 pub mod hex;
 pub mod history;
 pub mod id;
+pub mod import;
 pub mod mapping;
 pub mod migration;
 pub mod notice;

@@ -11,6 +11,7 @@ mod compare;
 mod connect;
 mod copy;
 mod doctor;
+mod foreign;
 mod history;
 mod ids;
 mod invariant;

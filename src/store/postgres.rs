@@ -13,6 +13,7 @@ mod conninfo;
 mod copy;
 mod doctor;
 mod explain;
+mod foreign;
 mod history;
 mod invariant;
 mod key;

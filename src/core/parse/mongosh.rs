@@ -9,7 +9,8 @@
 //! Reading order: `nesting` (what may be parsed at all), `literal` and
 //! `construct` (values), `call` (a statement), `target` and `arguments` (its
 //! parts), `define` and `write` (methods as commands), `command` and `kind`
-//! (what may be sent, and what matters about it), `json`.
+//! (what may be sent, and what matters about it), `json`; `module` (what another
+//! tool's program does, as far as it is such calls).
 
 mod nesting;
 
@@ -36,6 +37,10 @@ mod command;
 pub(super) mod kind;
 
 mod json;
+
+mod module;
+
+pub use module::{Module, Part, module};
 
 use crate::core::parse::mongosh::literal::Reader;
 use crate::core::problem::Problem;

@@ -5,7 +5,9 @@
 //! transaction holds them together, what is there of a baseline that died is known
 //! to be a part, and no plan runs the rest of it.
 
-use crate::core::history::{Entry, Event, Histories, Record, Row, RowStatus, Status, Timestamp};
+use crate::core::history::{
+    Entry, Event, Histories, Record, Row, RowStatus, Status, StepState, Timestamp,
+};
 use crate::core::id::{StepId, StepName, StoreName, Version};
 use crate::core::migration::{Migration, MigrationSet};
 use crate::core::plan::Known;
@@ -226,7 +228,7 @@ fn ranks(
 
 fn status(histories: &Histories, store: StoreName, version: Version) -> Option<Status> {
     let id = StepId { version, name: StepName::Baseline };
-    histories.of(store).step(&id).map(|state| state.status())
+    histories.of(store).step(&id).map(StepState::status)
 }
 
 /// Whether a baseline up to here was announced, and no store has all of it.

@@ -1,0 +1,408 @@
+//! `migrate import`: another tool's folder in our format, and what that tool had
+//! applied as a baseline.
+//!
+//! Everything that can be wrong is found before the first file is written: the files,
+//! the folders that are there already, the tool's history, ours.
+
+use crate::cli::args::{self, Global};
+use crate::cli::commands::baseline::{numbers, record};
+use crate::cli::config::Config;
+use crate::cli::exit::Exit;
+use crate::cli::failure::Failure;
+use crate::cli::output::{Output, SystemClock};
+use crate::cli::project::{
+    Project, Ways, configure, connect, folder, read_set, stop_on_signals, this_run,
+};
+use crate::core::id::{StoreName, Version};
+use crate::core::import::{self, Adopted, Applied, Foreign, Import, Note, Refused, Tool, Wishes};
+use crate::core::migration::MigrationSet;
+use crate::core::parse::folder as parse;
+use crate::core::problem::Problem;
+use crate::engine::baseline as engine;
+use crate::engine::run::{Meanwhile, Settings};
+use crate::source::{self, SourceError};
+use crate::store::Stores;
+use crate::store::mongo::Mongo;
+use crate::store::postgres::Postgres;
+use serde_json::{Value, json};
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+
+/// Runs the command.
+///
+/// # Errors
+/// See docs/cli.md for the exit codes.
+pub async fn run(global: &Global, args: &args::Import, output: &Output) -> Result<Exit, Failure> {
+    let tool = Tool::from(args.tool);
+    let config = configure(global)?;
+    let from = args.from.display().to_string();
+    let files = foreign_files(&args.from, tool)?;
+    let wishes = Wishes { strip_transactions: args.strip_transactions };
+    let import = import::read(tool, &files, wishes)
+        .map_err(|problems| Failure::of_problems(problems).in_folder(&from))?;
+    if import.migrations.is_empty() {
+        let message = format!("{from} has no migration of {}", tool.word());
+        return Err(Failure::new(Exit::Usage, "NOTHING_TO_IMPORT", message)
+            .next("name the folder that has the tool's own files with `--from`"));
+    }
+    let (set, new) = match args.history_only {
+        true => (known(&import, read_set(&config)?, &config)?, Vec::new()),
+        false => planned(&import, &config)?,
+    };
+
+    let lacks = lacking(tool, &import, &config);
+    let records = !args.files_only && lacks.is_none();
+    let mut done = Done::default();
+    let mut project = None;
+    if records {
+        let table = args.table.as_deref().unwrap_or_else(|| tool.table());
+        let mut opened = open(global, config.clone(), set.clone()).await?;
+        opened.run.reason = Some(format!("{} from {from}", tool.word()));
+        let applied = history(&mut opened.stores, tool, table, &import, &mut done).await?;
+        check(&mut opened, &applied.versions).await?;
+        done.unknown = applied.unknown;
+        project = Some((opened, applied.versions));
+    }
+    for migration in new {
+        write(&config.dir, migration)?;
+        let path = format!("{}/{}", folder(&config), migration.folder.name);
+        output.remark(&format!("wrote {path}"));
+        done.written.push(path);
+    }
+    let mut applied = BTreeSet::new();
+    if let Some((mut project, versions)) = project {
+        if !versions.is_empty() {
+            done.recorded = record(&mut project, &versions, output).await?;
+        }
+        applied = versions;
+    }
+    if !records {
+        let why = match (&lacks, args.files_only) {
+            (Some(store), false) => format!("no {} is configured", store.title()),
+            _ => "--files-only".to_owned(),
+        };
+        done.remarks.push(format!("{why}: what {} had applied is not recorded. On a database where it was at work, `migrate import {} --from {from} --history-only` records it, and so does `migrate baseline VERSION`", tool.word(), tool.word()));
+    }
+    tell(&import, &done, records.then_some(&applied), tool, &from, output);
+    Ok(Exit::Ok)
+}
+
+/// What came of it.
+#[derive(Debug, Default)]
+struct Done {
+    written: Vec<String>,
+    recorded: Vec<Version>,
+    unknown: Vec<String>,
+    remarks: Vec<String>,
+}
+
+fn tell(
+    import: &Import,
+    done: &Done,
+    applied: Option<&BTreeSet<Version>>,
+    tool: Tool,
+    from: &str,
+    output: &Output,
+) {
+    let is_pending = |version: &Version| applied.is_some_and(|applied| !applied.contains(version));
+    let versions = import.migrations.iter().map(|migration| migration.version);
+    let pending: Vec<Version> = versions.filter(is_pending).collect();
+    let note = |note: &Note| {
+        json!({
+            "file": format!("{from}/{}", note.file), "line": note.line,
+            "version": note.version.map(|version| version.0), "message": note.what,
+        })
+    };
+    output.object(
+        "import",
+        &json!({
+            "tool": tool.word(),
+            "written": done.written,
+            "history": applied.is_some(),
+            "recorded": numbers(&done.recorded),
+            "pending": numbers(&pending),
+            "unknown": done.unknown,
+            "by_hand": import.notes.iter().map(note).collect::<Vec<Value>>(),
+        }),
+    );
+    for remark in &done.remarks {
+        output.remark(remark);
+    }
+    for key in &done.unknown {
+        output.remark(&format!("{} has applied {key}, of which {from} has no file", tool.word()));
+    }
+    let name = |version: &Version| {
+        let found = import.migrations.iter().find(|migration| migration.version == *version);
+        format!("  {}", found.map_or("", |migration| migration.folder.name.as_str()))
+    };
+    let list = |versions: &[Version]| versions.iter().map(name).collect::<Vec<_>>().join("\n");
+    if applied.is_some() {
+        if !done.recorded.is_empty() {
+            output.remark(&format!(
+                "recorded as already there, without running anything:\n{}",
+                list(&done.recorded)
+            ));
+        }
+        if !pending.is_empty() {
+            output.remark(&format!(
+                "pending, because {} has not applied them:\n{}",
+                tool.word(),
+                list(&pending)
+            ));
+        }
+    }
+    if !import.notes.is_empty() {
+        let left =
+            import.notes.iter().filter(|note| note.version.is_some_and(|it| is_pending(&it)));
+        let left = left.count();
+        output.result("for a person to look at:");
+        for note in &import.notes {
+            output.result(&format!("  {from}/{note}"));
+        }
+        if left > 0 {
+            output.result(&format!("{left} of these are in migrations that are pending: complete their scripts before `migrate up`, which runs only what is in them"));
+        }
+    }
+}
+
+/// The tool's files, by their paths below its folder.
+fn foreign_files(from: &Path, tool: Tool) -> Result<Vec<Foreign>, Failure> {
+    let mut files = Vec::new();
+    collect(from, "", tool.is_recursive(), 0, &mut files).map_err(|(path, error)| {
+        let message = format!("failed to read {}: {error}", path.display());
+        Failure::new(Exit::Usage, "NO_MIGRATIONS", message)
+            .next("name the folder that has the tool's own files with `--from`")
+    })?;
+    Ok(files)
+}
+
+/// Folders below one another are followed so deep, so that a symlink to a folder above
+/// it ends.
+const DEPTH_MAX: usize = 8;
+
+fn collect(
+    folder: &Path,
+    prefix: &str,
+    is_recursive: bool,
+    depth: usize,
+    files: &mut Vec<Foreign>,
+) -> Result<(), (std::path::PathBuf, std::io::Error)> {
+    let failed = |error| (folder.to_owned(), error);
+    for entry in fs::read_dir(folder).map_err(failed)? {
+        let entry = entry.map_err(failed)?;
+        let (name, path) = (entry.file_name().to_string_lossy().into_owned(), entry.path());
+        if parse::is_hidden(&name) {
+            continue;
+        }
+        let kind = fs::metadata(&path).map_err(|error| (path.clone(), error))?.file_type();
+        if kind.is_dir() && is_recursive && depth < DEPTH_MAX {
+            collect(&path, &format!("{prefix}{name}/"), true, depth + 1, files)?;
+        } else if kind.is_file() {
+            let bytes = fs::read(&path).map_err(|error| (path.clone(), error))?;
+            files.push(Foreign { path: format!("{prefix}{name}"), bytes });
+        }
+    }
+    Ok(())
+}
+
+/// The migrations as they will be, and those of them that are to be written. What is
+/// there already and says the same is left as it is.
+fn planned<'a>(
+    import: &'a Import,
+    config: &Config,
+) -> Result<(MigrationSet, Vec<&'a Adopted>), Failure> {
+    let there = match source::read(&config.dir) {
+        Err(SourceError::Missing { .. }) => MigrationSet::default(),
+        _ => read_set(config)?,
+    };
+    let mut problems = Vec::new();
+    let mut all: Vec<_> = there.iter().cloned().collect();
+    let mut new = Vec::new();
+    for adopted in &import.migrations {
+        let name = &adopted.folder.name;
+        let read = match parse::read(&adopted.folder) {
+            Ok(read) => read,
+            Err(found) => {
+                problems.extend(found);
+                continue;
+            }
+        };
+        match there.get(adopted.version) {
+            None if config.dir.join(name).exists() => problems.push(taken(name)),
+            None => {
+                all.push(read);
+                new.push(adopted);
+            }
+            Some(other) if other.folder == *name && other.checksum == read.checksum => {}
+            Some(other) if other.folder == *name => problems.push(taken(name)),
+            Some(other) => problems.push(
+                Problem::whole(name, format!("version {} is already that of {}", adopted.version, other.folder))
+                    .hint("import into a folder of its own with `--dir`, or give one of the two other numbers"),
+            ),
+        }
+    }
+    let set = match MigrationSet::new(all) {
+        Ok(set) if problems.is_empty() => set,
+        Ok(_) => return Err(Failure::of_problems(problems).in_folder(&folder(config))),
+        Err(problem) => {
+            problems.push(problem);
+            return Err(Failure::of_problems(problems).in_folder(&folder(config)));
+        }
+    };
+    let set = if config.postgres.is_none() { set.remembered_in_mongo() } else { set };
+    Ok((set, new))
+}
+
+fn taken(name: &str) -> Problem {
+    Problem::whole(name, "is already there, and says something else than what would be written")
+        .hint("nothing is overwritten: `--history-only` records what is applied and leaves the files as they are, `--dir` writes elsewhere")
+}
+
+/// The migrations that are there, of which the import must be a part.
+fn known(import: &Import, there: MigrationSet, config: &Config) -> Result<MigrationSet, Failure> {
+    let lacks = import.migrations.iter().filter(|it| there.get(it.version).is_none());
+    let problems: Vec<Problem> = lacks
+        .map(|it| {
+            Problem::whole(&it.folder.name, "is not there, and `--history-only` writes nothing")
+                .hint("leave `--history-only` away")
+        })
+        .collect();
+    match problems.is_empty() {
+        true => Ok(there),
+        false => Err(Failure::of_problems(problems).in_folder(&folder(config))),
+    }
+}
+
+/// The stores in which the tool's history is.
+fn stores(tool: Tool, import: &Import) -> Vec<StoreName> {
+    match tool {
+        Tool::MigrateMongo => vec![StoreName::Mongo],
+        Tool::GolangMigrate => {
+            StoreName::BOTH.into_iter().filter(|store| import.has(*store)).collect()
+        }
+        Tool::Flyway | Tool::Dbmate | Tool::Sqlx | Tool::Refinery | Tool::Goose => {
+            vec![StoreName::Postgres]
+        }
+    }
+}
+
+/// The first store with a history of the tool that is not configured.
+fn lacking(tool: Tool, import: &Import, config: &Config) -> Option<StoreName> {
+    stores(tool, import).into_iter().find(|store| match store {
+        StoreName::Postgres => config.postgres.is_none(),
+        StoreName::Mongo => config.mongo.is_none(),
+    })
+}
+
+async fn open(global: &Global, config: Config, set: MigrationSet) -> Result<Project, Failure> {
+    let run = this_run("import");
+    let lock_wait = global.lock_wait.unwrap_or(config.lock_wait);
+    let (stores, servers) = connect(&config, &run.id, global.wait).await?;
+    Ok(Project { config, set, stores, servers, run, lock_wait })
+}
+
+/// What the tool has applied, in every store in which it has a part.
+async fn history(
+    stores: &mut Stores<Postgres, Mongo>,
+    tool: Tool,
+    table: &str,
+    import: &Import,
+    done: &mut Done,
+) -> Result<Applied, Failure> {
+    let mut found: Vec<(StoreName, Applied)> = Vec::new();
+    for store in self::stores(tool, import) {
+        let rows = match store {
+            StoreName::Postgres => match &mut stores.postgres {
+                Some(postgres) => postgres.foreign_rows(table).await?,
+                None => None,
+            },
+            StoreName::Mongo => match &mut stores.mongo {
+                Some(mongo) => mongo.foreign_rows(table).await?,
+                None => None,
+            },
+        };
+        if rows.is_none() {
+            done.remarks.push(format!(
+                "{} has no `{table}`: {} has applied nothing there (`--table` names another)",
+                store.title(),
+                tool.word()
+            ));
+        }
+        let applied = import::applied(tool, &rows.unwrap_or_default(), import);
+        found.push((store, applied.map_err(|error| refused(error, store))?));
+    }
+    let mut all = Applied::default();
+    for migration in &import.migrations {
+        let of: Vec<bool> = found
+            .iter()
+            .filter(|(store, _)| found.len() == 1 || migration.stores.contains(store))
+            .map(|(_, applied)| applied.versions.contains(&migration.version))
+            .collect();
+        if of.iter().all(|is| *is) {
+            all.versions.insert(migration.version);
+        } else if of.iter().any(|is| *is) {
+            let message = format!(
+                "{} has applied {} in one store and not in the other",
+                tool.word(),
+                migration.folder.name
+            );
+            let hint = "apply it in the other store with that tool, and import again".to_owned();
+            return Err(refused(Refused { message, hint }, StoreName::Postgres));
+        }
+    }
+    all.unknown = found.into_iter().flat_map(|(_, applied)| applied.unknown).collect();
+    Ok(all)
+}
+
+fn refused(error: Refused, store: StoreName) -> Failure {
+    let mut failure = Failure::new(Exit::Conflict, "FOREIGN_HISTORY", error.message);
+    failure.details.push(("store", store.title().to_owned()));
+    failure.next(format!("nothing was written; {}", error.hint))
+}
+
+/// Whether what is applied can be recorded, before anything is written.
+async fn check(project: &mut Project, versions: &BTreeSet<Version>) -> Result<(), Failure> {
+    if versions.is_empty() {
+        return Ok(());
+    }
+    let stop = stop_on_signals(None)?;
+    let Project { stores, set, servers, run, lock_wait, config } = project;
+    let ways = Ways::of(config, false);
+    let settings = Settings {
+        set,
+        servers,
+        run: run.clone(),
+        tool_version: env!("CARGO_PKG_VERSION"),
+        clock: &SystemClock,
+        lock_wait: *lock_wait,
+        stop: &stop,
+        meanwhile: Meanwhile::Wait,
+        means: ways.means(),
+    };
+    engine::baseline_now(stores, versions, &settings).await?;
+    Ok(())
+}
+
+/// Writes a folder: whole or not at all, and never over another one.
+fn write(dir: &Path, adopted: &Adopted) -> Result<(), Failure> {
+    let name = &adopted.folder.name;
+    let unfinished = dir.join(format!(".import-{}-{name}", std::process::id()));
+    let written = fs::create_dir_all(&unfinished)
+        .and_then(|()| {
+            adopted
+                .folder
+                .files
+                .iter()
+                .try_for_each(|(file, bytes)| fs::write(unfinished.join(file), bytes))
+        })
+        .and_then(|()| fs::rename(&unfinished, dir.join(name)));
+    written.map_err(|error| {
+        // What is left of it is nobody's.
+        let _ = fs::remove_dir_all(&unfinished);
+        let message = format!("failed to write {}: {error}", dir.join(name).display());
+        Failure::new(Exit::Usage, "CANNOT_WRITE", message).next(
+            "see to it, and run the same command again: what is written already is left as it is",
+        )
+    })
+}

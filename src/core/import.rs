@@ -1,0 +1,284 @@
+//! Another tool's folder as migrations of ours, and its history as a set of them.
+//!
+//! Pure: files in, folders out; rows in, versions out. Each tool has a file of its own
+//! that knows how it names its files, how it marks them, and what its history says.
+//! What they make of it goes through the reader of our own folders, so that what is
+//! written is what `up` can read, and what cannot be is told with the file and the line
+//! in which it stands there.
+
+mod dbmate;
+mod draft;
+mod flyway;
+mod golang_migrate;
+mod goose;
+mod migrate_mongo;
+mod refinery;
+mod sqlx;
+
+use crate::core::id::{StoreName, Version};
+use crate::core::parse::folder::Folder;
+use crate::core::problem::Problem;
+use draft::Draft;
+use serde_json::Value;
+use std::collections::BTreeSet;
+
+/// A tool whose folder and history can be adopted.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Tool {
+    /// `000001_x.up.sql`, or `.up.json` for MongoDB.
+    GolangMigrate,
+    /// `V1_2__x.sql`.
+    Flyway,
+    /// `20260101000000_x.sql` with `-- migrate:up`.
+    Dbmate,
+    /// `20260101000000_x.up.sql`, or `.sql`.
+    Sqlx,
+    /// `V1__x.sql`.
+    Refinery,
+    /// `00001_x.sql` with `-- +goose Up`.
+    Goose,
+    /// `20260101000000-x.js`.
+    MigrateMongo,
+}
+
+impl Tool {
+    /// Its name on the command line.
+    pub fn word(self) -> &'static str {
+        match self {
+            Tool::GolangMigrate => "golang-migrate",
+            Tool::Flyway => "flyway",
+            Tool::Dbmate => "dbmate",
+            Tool::Sqlx => "sqlx",
+            Tool::Refinery => "refinery",
+            Tool::Goose => "goose",
+            Tool::MigrateMongo => "migrate-mongo",
+        }
+    }
+
+    /// Its history, unless somebody gave it another name.
+    pub fn table(self) -> &'static str {
+        match self {
+            Tool::GolangMigrate | Tool::Dbmate => "schema_migrations",
+            Tool::Flyway => "flyway_schema_history",
+            Tool::Sqlx => "_sqlx_migrations",
+            Tool::Refinery => "refinery_schema_history",
+            Tool::Goose => "goose_db_version",
+            Tool::MigrateMongo => "changelog",
+        }
+    }
+
+    /// Whether it reads the folders below its folder.
+    pub fn is_recursive(self) -> bool {
+        self == Tool::Flyway
+    }
+}
+
+/// A file of the other tool.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Foreign {
+    /// Relative to its folder, with `/` between the parts.
+    pub path: String,
+    /// What is in it.
+    pub bytes: Vec<u8>,
+}
+
+/// How it is read.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Wishes {
+    /// A `BEGIN` that begins a script and the `COMMIT` that ends it are taken out.
+    pub strip_transactions: bool,
+}
+
+/// One migration, as it is written.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Adopted {
+    /// Our folder.
+    pub folder: Folder,
+    /// Its version.
+    pub version: Version,
+    /// What the tool's history calls it.
+    pub key: String,
+    /// The stores that it has a part for.
+    pub stores: BTreeSet<StoreName>,
+}
+
+/// Something that a person has to look at.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Note {
+    /// The tool's file.
+    pub file: String,
+    /// The line, if it is about one.
+    pub line: Option<u32>,
+    /// The migration that lacks it, if one does.
+    pub version: Option<Version>,
+    /// What it is.
+    pub what: String,
+}
+
+/// `x.js:12: what`
+impl std::fmt::Display for Note {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.line {
+            Some(line) => write!(f, "{}:{line}: {}", self.file, self.what),
+            None => write!(f, "{}: {}", self.file, self.what),
+        }
+    }
+}
+
+/// All of a folder.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Import {
+    /// By version.
+    pub migrations: Vec<Adopted>,
+    /// What is left for a person, in the order of the files.
+    pub notes: Vec<Note>,
+}
+
+impl Import {
+    /// Whether any migration has a part for this store.
+    pub fn has(&self, store: StoreName) -> bool {
+        self.migrations.iter().any(|migration| migration.stores.contains(&store))
+    }
+}
+
+/// Reads a folder.
+///
+/// # Errors
+/// Everything in it that cannot be a migration of ours, by the tool's own files and
+/// lines.
+pub fn read(tool: Tool, files: &[Foreign], wishes: Wishes) -> Result<Import, Vec<Problem>> {
+    let mut files: Vec<&Foreign> = files.iter().collect();
+    files.sort_by(|a, b| a.path.cmp(&b.path));
+    let mut problems = Vec::new();
+    let mut texts: Vec<(&str, String)> = Vec::new();
+    for file in files {
+        match std::str::from_utf8(&file.bytes) {
+            Ok(text) => texts.push((&file.path, crate::core::checksum::normalize(text))),
+            Err(_) => problems
+                .push(Problem::whole(&file.path, "the file is not UTF-8").hint("save it as UTF-8")),
+        }
+    }
+    let mut found = Found::default();
+    for (path, text) in &texts {
+        match tool {
+            Tool::GolangMigrate => golang_migrate::file(path, text, &mut found),
+            Tool::Flyway => flyway::file(path, text, &mut found),
+            Tool::Dbmate => dbmate::file(path, text, &mut found),
+            Tool::Sqlx => sqlx::file(path, text, &mut found),
+            Tool::Refinery => refinery::file(path, text, &mut found),
+            Tool::Goose => goose::file(path, text, &mut found),
+            Tool::MigrateMongo => migrate_mongo::file(path, text, &mut found),
+        }
+    }
+    if tool == Tool::Flyway {
+        flyway::number(&mut found);
+    }
+    problems.append(&mut found.problems);
+    draft::finish(found, wishes, problems)
+}
+
+/// What was found in the files.
+#[derive(Debug, Default)]
+struct Found {
+    drafts: Vec<Draft>,
+    notes: Vec<Note>,
+    problems: Vec<Problem>,
+}
+
+impl Found {
+    fn note(&mut self, file: &str, what: impl Into<String>) {
+        let what = what.into();
+        self.notes.push(Note { file: file.to_owned(), line: None, version: None, what });
+    }
+
+    fn problem(&mut self, file: &str, message: impl Into<String>, hint: impl Into<String>) {
+        self.problems.push(Problem::whole(file, message).hint(hint));
+    }
+
+    /// The draft of a migration, which another file may have begun.
+    fn draft(&mut self, key: &str, new: impl FnOnce() -> Draft) -> &mut Draft {
+        let at = self.drafts.iter().position(|draft| draft.key == key);
+        let at = at.unwrap_or_else(|| {
+            self.drafts.push(new());
+            self.drafts.len() - 1
+        });
+        &mut self.drafts[at]
+    }
+}
+
+/// What a tool's history says.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Applied {
+    /// The migrations that it has applied.
+    pub versions: BTreeSet<Version>,
+    /// What it has applied, and there is no file of.
+    pub unknown: Vec<String>,
+}
+
+/// Why a history is not adopted.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+#[error("{message}")]
+pub struct Refused {
+    /// What is wrong with it.
+    pub message: String,
+    /// What to do about it.
+    pub hint: String,
+}
+
+/// Which migrations a tool has applied, by the rows of its history.
+///
+/// # Errors
+/// The history says that something is half done.
+pub fn applied(tool: Tool, rows: &[Value], import: &Import) -> Result<Applied, Refused> {
+    match tool {
+        Tool::GolangMigrate => golang_migrate::applied(rows, import),
+        Tool::Flyway => flyway::applied(rows, import),
+        Tool::Dbmate => Ok(by_key(rows.iter().filter_map(|row| text(row, "version")), import)),
+        Tool::Sqlx => sqlx::applied(rows, import),
+        Tool::Refinery => Ok(by_key(rows.iter().filter_map(|row| text(row, "version")), import)),
+        Tool::Goose => Ok(goose::applied(rows, import)),
+        Tool::MigrateMongo => {
+            Ok(by_key(rows.iter().filter_map(|row| text(row, "fileName")), import))
+        }
+    }
+}
+
+/// Those of which the history has the key.
+fn by_key(keys: impl Iterator<Item = String>, import: &Import) -> Applied {
+    let mut applied = Applied::default();
+    for key in keys {
+        match import.migrations.iter().find(|migration| migration.key == key) {
+            Some(migration) => {
+                applied.versions.insert(migration.version);
+            }
+            None => applied.unknown.push(key),
+        }
+    }
+    applied
+}
+
+/// A field, whatever type the tool gave it.
+fn text(row: &Value, field: &str) -> Option<String> {
+    match row.get(field)? {
+        Value::String(text) => Some(text.clone()),
+        Value::Number(number) => Some(number.to_string()),
+        _ => None,
+    }
+}
+
+fn is_true(row: &Value, field: &str) -> bool {
+    row.get(field).is_some_and(|value| *value == Value::Bool(true) || *value == 1)
+}
+
+/// The digits with which a name begins, and the rest.
+fn digits(name: &str) -> (&str, &str) {
+    name.split_at(name.len() - name.trim_start_matches(|c: char| c.is_ascii_digit()).len())
+}
+
+/// A number as a key: without the zeros in front.
+fn plain(digits: &str) -> String {
+    match digits.trim_start_matches('0') {
+        "" => "0".to_owned(),
+        digits => digits.to_owned(),
+    }
+}
