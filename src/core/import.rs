@@ -282,3 +282,61 @@ fn plain(digits: &str) -> String {
         digits => digits.to_owned(),
     }
 }
+
+#[cfg(test)]
+mod shown {
+    use super::*;
+    use std::fmt::Write as _;
+
+    /// Files in, folders out: each file after its name, what is left for a person at
+    /// the end; or everything that is wrong.
+    pub(super) fn show(tool: Tool, files: &[(&str, &str)]) -> String {
+        show_with(tool, files, Wishes::default())
+    }
+
+    pub(super) fn show_with(tool: Tool, files: &[(&str, &str)], wishes: Wishes) -> String {
+        let import = match import(tool, files, wishes) {
+            Ok(import) => import,
+            Err(problems) => {
+                return problems.iter().map(|problem| format!("{problem}\n")).collect();
+            }
+        };
+        let mut all = String::new();
+        for migration in &import.migrations {
+            for (file, bytes) in &migration.folder.files {
+                let text = std::str::from_utf8(bytes).expect("it is text");
+                let _ = writeln!(all, "== {}/{file}\n{}", migration.folder.name, text.trim_end());
+            }
+        }
+        for note in &import.notes {
+            let _ = writeln!(all, "note {note}");
+        }
+        all
+    }
+
+    /// What a history says of the files.
+    pub(super) fn show_history(tool: Tool, files: &[(&str, &str)], rows: &[Value]) -> String {
+        let import = import(tool, files, Wishes::default()).expect("the files are right");
+        match applied(tool, rows, &import) {
+            Ok(Applied { versions, unknown }) => {
+                let versions: Vec<String> = versions.iter().map(ToString::to_string).collect();
+                let unknown = if unknown.is_empty() {
+                    ""
+                } else {
+                    &format!("; unknown {}", unknown.join(" "))
+                };
+                format!("applied {}{unknown}", versions.join(" "))
+            }
+            Err(Refused { message, hint }) => format!("refused: {message}; {hint}"),
+        }
+    }
+
+    fn import(tool: Tool, files: &[(&str, &str)], wishes: Wishes) -> Result<Import, Vec<Problem>> {
+        let foreign = |(path, text): &(&str, &str)| Foreign {
+            path: (*path).to_owned(),
+            bytes: text.as_bytes().to_vec(),
+        };
+        let files: Vec<Foreign> = files.iter().map(foreign).collect();
+        read(tool, &files, wishes)
+    }
+}

@@ -103,3 +103,56 @@ pub(super) fn at(path: &str, line: u32, text: &str, message: &str, hint: &str) -
     }
     problem
 }
+
+#[cfg(test)]
+#[expect(clippy::needless_raw_string_hashes, reason = "expect_test writes them so")]
+mod tests {
+    use crate::core::import::Tool::Dbmate as TOOL;
+    use crate::core::import::shown::{show, show_history};
+    use expect_test::expect;
+    use serde_json::json;
+
+    #[test]
+    fn a_file_is_cut_at_its_marks() {
+        let files = [
+            (
+                "20260101000000_create_users.sql",
+                "-- about\n\n-- migrate:up\n\nCREATE TABLE users (id int);\n\n-- migrate:down\nDROP TABLE users;\n",
+            ),
+            (
+                "20260102000000_index.sql",
+                "-- migrate:up transaction:false\nCREATE INDEX CONCURRENTLY a ON users (id);\n\n-- migrate:down\n",
+            ),
+            ("schema.sql", "everything"),
+        ];
+        expect![[r#"
+            == 20260101000000_create_users/down.sql
+            DROP TABLE users;
+            == 20260101000000_create_users/up.sql
+            CREATE TABLE users (id int);
+            == 20260102000000_index/migration.toml
+            transaction = false
+            == 20260102000000_index/up.sql
+            CREATE INDEX CONCURRENTLY a ON users (id);
+            note schema.sql: is not called like a migration of dbmate, and was passed over
+        "#]].assert_eq(&show(TOOL, &files));
+        let rows = [json!({"version": "20260101000000"}), json!({"version": "20259999"})];
+        expect!["applied 20260101000000; unknown 20259999"].assert_eq(&show_history(TOOL, &files, &rows));
+    }
+
+    #[test]
+    fn what_is_wrong_stands_where_it_stands_in_the_file() {
+        let files = [
+            ("1_a.sql", "SELECT 1;\n-- migrate:up\n"),
+            ("2_b.sql", "-- nothing\n"),
+            ("3_c.sql", "-- migrate:up\nSELECT 1;\n-- migrate:up\n"),
+            ("4_d.sql", "-- migrate:up\nSELECT 1;\n-- migrate:down\nSELECT 2;\n\nROLLBACK;\n"),
+        ];
+        expect![[r#"
+            1_a.sql:1:1: a statement before `-- migrate:up`; dbmate refuses it too: put `-- migrate:up` above it
+            2_b.sql: the file has no `-- migrate:up`; dbmate refuses it too: add it, or remove the file
+            3_c.sql:3:1: the second mark of its kind; keep one `-- migrate:up` and one `-- migrate:down`
+            4_d.sql:6:1: `ROLLBACK` is transaction control; remove it: the engine runs the script in one transaction together with its record; `transaction = false` in migration.toml runs each statement alone; `--strip-transactions` takes out a BEGIN that begins and a COMMIT that ends a file
+        "#]].assert_eq(&show(TOOL, &files));
+    }
+}

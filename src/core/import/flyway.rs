@@ -189,3 +189,114 @@ pub(super) fn applied(rows: &[Value], import: &Import) -> Result<Applied, Refuse
     applied.versions.extend(covered.map(|migration| migration.version));
     Ok(applied)
 }
+
+#[cfg(test)]
+#[expect(clippy::needless_raw_string_hashes, reason = "expect_test writes them so")]
+mod tests {
+    use crate::core::import::Tool::Flyway as TOOL;
+    use crate::core::import::shown::{show, show_history};
+    use expect_test::expect;
+    use serde_json::json;
+
+    #[test]
+    fn whole_versions_are_kept() {
+        let files = [
+            ("V1__Create users.sql", "CREATE TABLE users (id int);\n"),
+            ("U1__Create users.sql", "DROP TABLE users;\n"),
+            ("sub/V10__b.sql", "SELECT 1;\n"),
+            ("V2__index.sql", "CREATE INDEX CONCURRENTLY a ON users (id);\n"),
+            ("V2__index.sql.conf", "executeInTransaction=false\n"),
+            ("R__views.sql", "CREATE OR REPLACE VIEW v AS SELECT 1;\n"),
+            ("B5__all.sql", "SELECT 1;\n"),
+            ("afterMigrate.sql", "SELECT 1;\n"),
+        ];
+        expect![[r#"
+            == 001-create-users/down.sql
+            DROP TABLE users;
+            == 001-create-users/up.sql
+            CREATE TABLE users (id int);
+            == 002-index/migration.toml
+            transaction = false
+            == 002-index/up.sql
+            CREATE INDEX CONCURRENTLY a ON users (id);
+            == 010-b/up.sql
+            SELECT 1;
+            note B5__all.sql: is a baseline script, which stands for all versions up to its own; it was passed over
+            note R__views.sql: is repeatable: it ran whenever it changed. Put it into a new migration each time it changes
+            note afterMigrate.sql: is not called like a migration of Flyway, and was passed over
+        "#]].assert_eq(&show(TOOL, &files));
+    }
+
+    const DOTTED: &[(&str, &str)] = &[
+        ("V1_2__a.sql", "SELECT 1;"),
+        ("V1.10__b.sql", "SELECT 2;"),
+        ("V2__c.sql", "SELECT 3;"),
+        ("V2.0.1__d.sql", "SELECT 4;"),
+    ];
+
+    #[test]
+    fn versions_with_parts_keep_their_order() {
+        expect![[r#"
+            == 1020-a/up.sql
+            SELECT 1;
+            == 1100-b/up.sql
+            SELECT 2;
+            == 2000-c/up.sql
+            SELECT 3;
+            == 2001-d/up.sql
+            SELECT 4;
+            note V1_2__a.sql: version 1.2 is 1020 from now on
+            note V1.10__b.sql: version 1.10 is 1100 from now on
+            note V2__c.sql: version 2 is 2000 from now on
+            note V2.0.1__d.sql: version 2.0.1 is 2001 from now on
+        "#]].assert_eq(&show(TOOL, DOTTED));
+    }
+
+    #[test]
+    fn versions_that_are_too_long_are_counted() {
+        let files = [("V20260101000000.20260101__a.sql", "SELECT 1;"), ("V3__b.sql", "SELECT 2;")];
+        expect![[r#"
+            == 001-b/up.sql
+            SELECT 2;
+            == 002-a/up.sql
+            SELECT 1;
+            note V3__b.sql: version 3 is 001 from now on
+            note V20260101000000.20260101__a.sql: version 20260101000000.20260101 is 002 from now on
+        "#]].assert_eq(&show(TOOL, &files));
+    }
+
+    #[test]
+    fn placeholders_programs_and_lone_undos_are_refused() {
+        let files = [
+            ("V1__a.sql", "SELECT 1;\nSELECT '${schema}';\n"),
+            ("V2__b.java", "class V2__b {}"),
+            ("U3__c.sql", "SELECT 1;"),
+            ("V4__d.sql", "SELECT 1;"),
+            ("V4.0__e.sql", "SELECT 1;"),
+        ];
+        expect![[r#"
+            V1__a.sql:2:1: a placeholder; Flyway puts a value in its place: write the value itself
+            V2__b.java: a migration that is a program cannot be read; write what it does as SQL, or as a `[[run]]` of your own program; then move the file elsewhere and import again
+            V4__d.sql: V4.0__e.sql is of the same version and direction; remove one of the two
+            U3__c.sql: there is no V3__….sql that it belongs to; remove it, or import the folder that has it
+        "#]].assert_eq(&show(TOOL, &files));
+    }
+
+    #[test]
+    fn its_history_is_a_log() {
+        let row = |rank: i32, version: Option<&str>, kind: &str, success: bool| json!({"installed_rank": rank, "version": version, "type": kind, "success": success, "script": "V9__x.sql"});
+        let check = |rows: &[serde_json::Value]| show_history(TOOL, DOTTED, rows);
+        expect!["applied 1020"].assert_eq(&check(&[
+            row(1, None, "SCHEMA", true),
+            row(3, Some("2"), "UNDO_SQL", true),
+            row(2, Some("2"), "SQL", true),
+            row(4, Some("1.2"), "SQL", true),
+            row(5, None, "SQL", true),
+        ]));
+        expect!["applied 1020 1100 2001"].assert_eq(&check(&[
+            row(1, Some("1.10"), "BASELINE", true),
+            row(2, Some("2.0.1"), "SQL", true),
+        ]));
+        expect!["refused: Flyway's history says that V9__x.sql failed: nobody knows how far it came; look at the database, take back what is there of it, `flyway repair` removes the entry; then import again"].assert_eq(&check(&[row(1, Some("1.2"), "SQL", false)]));
+    }
+}

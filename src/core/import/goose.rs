@@ -109,3 +109,60 @@ pub(super) fn applied(rows: &[Value], import: &Import) -> Applied {
     let applied = last.into_iter().filter(|(version, is)| *is && version != "0");
     by_key(applied.map(|(version, _)| version), import)
 }
+
+#[cfg(test)]
+#[expect(clippy::needless_raw_string_hashes, reason = "expect_test writes them so")]
+mod tests {
+    use crate::core::import::Tool::Goose as TOOL;
+    use crate::core::import::shown::{show, show_history};
+    use expect_test::expect;
+    use serde_json::json;
+
+    #[test]
+    fn a_file_is_cut_at_its_marks_and_statements_need_none() {
+        let files = [
+            (
+                "00001_users.sql",
+                "-- +goose Up\n-- +goose StatementBegin\nCREATE FUNCTION f() RETURNS int LANGUAGE plpgsql AS $$\nBEGIN\n  RETURN 1;\nEND $$;\n-- +goose StatementEnd\n\n-- +goose Down\nDROP FUNCTION f;\n",
+            ),
+            (
+                "00002_index.sql",
+                "-- +goose NO TRANSACTION\n-- +goose up\nCREATE INDEX CONCURRENTLY a ON users (id);\n",
+            ),
+        ];
+        expect![[r#"
+            == 00001_users/down.sql
+            DROP FUNCTION f;
+            == 00001_users/up.sql
+            CREATE FUNCTION f() RETURNS int LANGUAGE plpgsql AS $$
+            BEGIN
+              RETURN 1;
+            END $$;
+            == 00002_index/migration.toml
+            transaction = false
+            == 00002_index/up.sql
+            CREATE INDEX CONCURRENTLY a ON users (id);
+        "#]].assert_eq(&show(TOOL, &files));
+        let row = |id: i32, version: i32, is: bool| json!({"id": id, "version_id": version, "is_applied": is});
+        let rows =
+            [row(1, 0, true), row(2, 1, true), row(4, 2, false), row(3, 2, true), row(5, 9, true)];
+        expect!["applied 001; unknown 9"].assert_eq(&show_history(TOOL, &files, &rows));
+    }
+
+    #[test]
+    fn go_and_the_environment_are_refused() {
+        let files = [
+            ("00001_a.go", "package migrations"),
+            ("00002_b.sql", "-- +goose ENVSUB ON\n-- +goose Up\nSELECT '${A}';\n"),
+            ("00003_c.sql", "SELECT 1;\n"),
+            ("00004_d.sql", "-- +goose Upp\nSELECT 1;\n"),
+        ];
+        expect![[r#"
+            00001_a.go: a migration in Go is a program, which cannot be read; write what it does as SQL, or as a `[[run]]` of your own program; then move the file elsewhere and import again
+            00002_b.sql:1:1: a script that depends on the environment has no checksum; write the value itself, and remove the line
+            00003_c.sql: the file has no `-- +goose Up`; goose refuses it too: add it, or remove the file
+            00004_d.sql:1:1: not a mark of goose; goose knows Up, Down, StatementBegin, StatementEnd, NO TRANSACTION and ENVSUB
+            00004_d.sql: the file has no `-- +goose Up`; goose refuses it too: add it, or remove the file
+        "#]].assert_eq(&show(TOOL, &files));
+    }
+}

@@ -71,3 +71,182 @@ pub(super) fn file(path: &str, content: &str, found: &mut Found) {
     }
     found.drafts.push(draft);
 }
+
+#[cfg(test)]
+#[expect(clippy::needless_raw_string_hashes, reason = "expect_test writes them so")]
+mod tests {
+    use crate::core::import::Tool::MigrateMongo as TOOL;
+    use crate::core::import::shown::{show, show_history};
+    use expect_test::expect;
+    use serde_json::json;
+
+    const FILES: &[(&str, &str)] = &[
+        (
+            "20260101000000-create-users.js",
+            r"const ADMIN = 'admin';
+const helper = require('./helper');
+
+module.exports = {
+  async up(db, client) {
+    // Everybody has a role.
+    await db.createCollection('users');
+    await db.collection('users').createIndex({ email: 1, at: -1 }, { unique: true });
+    const users = db.collection('users');
+    await users.updateMany(
+      { role: null },
+      { $set: { role: ADMIN, at: new Date('2026-01-01T00:00:00Z') } }
+    );
+    const all = await users.find({}).toArray();
+    for (const user of all) {
+      await users.updateOne({ _id: user._id }, { $set: { name: helper(user) } });
+    }
+    console.log('done');
+    return db.collection('log').insertOne({ _id: 1 });
+  },
+
+  async down(db, client) {
+    await Promise.all([db.collection('users').drop(), db.dropCollection('log')]);
+  }
+};
+",
+        ),
+        (
+            "20260102000000-nothing-back.js",
+            r"module.exports = {
+  up: async (db) => db.collection('users').deleteMany({ gone: true }),
+  down: async (db) => {
+    // TODO write the statements to rollback your migration (if possible)
+  },
+};
+",
+        ),
+    ];
+
+    #[test]
+    fn literal_calls_are_written_as_mongosh_has_them() {
+        expect![[r#"
+            == 20260101000000-create-users/down.mongodb.js
+            db.getCollection('users').drop();
+            db.getCollection('log').drop();
+            == 20260101000000-create-users/up.mongodb.js
+            const ADMIN = 'admin';
+            // Everybody has a role.
+            db.createCollection('users');
+            db.getCollection('users').createIndex({ email: 1, at: -1 }, { name: "email_1_at_-1", unique: true });
+            db.getCollection('users').updateMany(
+                  { role: null },
+                  { $set: { role: ADMIN, at: new Date('2026-01-01T00:00:00Z') } }
+                );
+            // For a person, 20260101000000-create-users.js:14: `await` is not read
+            //   const all = await users.find({}).toArray();
+            // For a person, 20260101000000-create-users.js:15: a loop is not read: the file is never run
+            //   for (const user of all) {
+            //         await users.updateOne({ _id: user._id }, { $set: { name: helper(user) } });
+            //       }
+            db.getCollection('log').insertOne({ _id: 1 });
+            == 20260102000000-nothing-back/up.mongodb.js
+            db.getCollection('users').deleteMany({ gone: true });
+            note 20260101000000-create-users.js:14: `await` is not read
+            note 20260101000000-create-users.js:15: a loop is not read: the file is never run
+        "#]].assert_eq(&show(TOOL, FILES));
+    }
+
+    #[test]
+    fn modules_in_all_their_forms() {
+        let files = [
+            (
+                "1-a.js",
+                "exports.up = async function (database) { await database.collection('a').insertOne({ a: 1 }); };",
+            ),
+            (
+                "2-b.mjs",
+                "export const up = async (db) => { await db.collection('a').rename('b'); };\nexport async function down(db) { await db.renameCollection('b', 'a'); }",
+            ),
+            (
+                "3-c.js",
+                "async function up(db) { await db.command({ collMod: 'a', validationLevel: 'off' }); }\nmodule.exports = { up };",
+            ),
+            (
+                "4-d.js",
+                "export default { async up(db) { await db.collection('a').aggregate([{ $match: {} }, { $out: 'b' }]).toArray(); } };",
+            ),
+        ];
+        expect![[r#"
+            == 1-a/up.mongodb.js
+            db.getCollection('a').insertOne({ a: 1 });
+            == 2-b/down.mongodb.js
+            db.getCollection('b').renameCollection('a');
+            == 2-b/up.mongodb.js
+            db.getCollection('a').renameCollection('b');
+            == 3-c/up.mongodb.js
+            db.runCommand({ collMod: 'a', validationLevel: 'off' });
+            == 4-d/up.mongodb.js
+            db.getCollection('a').aggregate([{ $match: {} }, { $out: 'b' }]);
+        "#]].assert_eq(&show(TOOL, &files));
+    }
+
+    #[test]
+    fn what_is_left_over_is_kept_and_told() {
+        let files = [(
+            "1-a.js",
+            r"module.exports = {
+  async up(db, client) {
+    const session = client.startSession();
+    try {
+      await session.withTransaction(async () => {});
+    } finally {
+      await session.endSession();
+    }
+    await db.collection('a').insertOne({ at: new Date() });
+    await db.collection(`a_${process.env.X}`).drop();
+  },
+};
+",
+        )];
+        expect![[r#"
+            == 1-a/up.mongodb.js
+            // For a person, 1-a.js:3: `client.startSession(…)` is not a value: the file is never run
+            //   const session = client.startSession();
+            // For a person, 1-a.js:4: handling errors is not read: the file is never run
+            //   try {
+            //         await session.withTransaction(async () => {});
+            //       } finally {
+            //         await session.endSession();
+            //       }
+            // For a person, 1-a.js:9: `Date()` is another value at each run, and a file must say the same each time
+            //   await db.collection('a').insertOne({ at: new Date() });
+            // For a person, 1-a.js:10: a substitution in a template is not read
+            //   await db.collection(`a_${process.env.X}`).drop();
+            note 1-a.js:3: `client.startSession(…)` is not a value: the file is never run
+            note 1-a.js:4: handling errors is not read: the file is never run
+            note 1-a.js:9: `Date()` is another value at each run, and a file must say the same each time
+            note 1-a.js:10: a substitution in a template is not read
+        "#]].assert_eq(&show(TOOL, &files));
+    }
+
+    #[test]
+    fn what_is_no_migration_is_refused() {
+        let files = [
+            ("1-a.js", "module.exports = { async down(db) {} };"),
+            ("2-b.js", "module.exports = {"),
+            ("3-c.ts", "export const up = 1;"),
+            ("first.js", "module.exports = {}"),
+            ("README.md", ""),
+        ];
+        expect![[r#"
+            1-a.js:1:1: the module exports no function `up`; write `module.exports = { async up(db) { … } }`, or remove the file
+            2-b.js:1:19: not JavaScript: Expected `}` but found `EOF`
+            3-c.ts: TypeScript is not read; compile it to JavaScript, and import that folder
+            first.js: the file's name does not begin with a number; its history knows it by its name: number a copy of the folder in the order of its names, or move the file elsewhere
+        "#]].assert_eq(&show(TOOL, &files));
+    }
+
+    #[test]
+    fn its_history_is_a_list_of_files() {
+        let rows = [
+            json!({"fileName": "20260101000000-create-users.js", "appliedAt": {"$date": "2026-01-01T00:00:00Z"}}),
+            json!({"fileName": "20250101000000-gone.js"}),
+        ];
+        expect!["applied 20260101000000; unknown 20250101000000-gone.js"].assert_eq(&show_history(TOOL, FILES, &rows));
+    }
+}

@@ -48,3 +48,53 @@ pub(super) fn applied(rows: &[Value], import: &Import) -> Result<Applied, Refuse
     }
     Ok(by_key(rows.iter().filter_map(|row| text(row, "version")), import))
 }
+
+#[cfg(test)]
+#[expect(clippy::needless_raw_string_hashes, reason = "expect_test writes them so")]
+mod tests {
+    use crate::core::import::Tool::Sqlx as TOOL;
+    use crate::core::import::shown::{show, show_history};
+    use expect_test::expect;
+    use serde_json::json;
+
+    const FILES: &[(&str, &str)] = &[
+        ("20260101000000_users.up.sql", "CREATE TABLE users (id int);\n"),
+        ("20260101000000_users.down.sql", "DROP TABLE users;\n"),
+        (
+            "20260102000000_index.sql",
+            "-- no-transaction\nCREATE INDEX CONCURRENTLY a ON users (id);\n",
+        ),
+    ];
+
+    #[test]
+    fn files_with_and_without_a_way_back() {
+        expect![[r#"
+            == 20260101000000_users/down.sql
+            DROP TABLE users;
+            == 20260101000000_users/up.sql
+            CREATE TABLE users (id int);
+            == 20260102000000_index/migration.toml
+            transaction = false
+            == 20260102000000_index/up.sql
+            -- no-transaction
+            CREATE INDEX CONCURRENTLY a ON users (id);
+        "#]].assert_eq(&show(TOOL, FILES));
+    }
+
+    #[test]
+    fn two_files_for_one_direction_are_a_problem() {
+        let files = [("1_a.sql", "SELECT 1;"), ("1_a.up.sql", "SELECT 1;")];
+        expect![[r#"
+            1_a.up.sql: 1_a.sql is of the same version and direction; remove one of the two
+        "#]].assert_eq(&show(TOOL, &files));
+    }
+
+    #[test]
+    fn its_history_says_what_succeeded() {
+        let row = |version: i64, is: bool| json!({"version": version, "success": is});
+        let one = row(20_260_101_000_000, true);
+        expect!["applied 20260101000000"].assert_eq(&show_history(TOOL, FILES, std::slice::from_ref(&one)));
+        let rows = [one, row(20_260_102_000_000, false)];
+        expect!["refused: sqlx' history says that version 20260102000000 did not succeed: nobody knows how far it came; look at the database; finish version 20260102000000 by hand and set `success` in _sqlx_migrations, or take it back and delete its row; then import again"].assert_eq(&show_history(TOOL, FILES, &rows));
+    }
+}
