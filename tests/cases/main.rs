@@ -19,6 +19,7 @@ mod transcripts;
 mod compared;
 mod crowd;
 mod damaged;
+mod imported;
 mod json;
 mod many;
 mod mended;

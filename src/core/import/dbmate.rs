@@ -135,9 +135,11 @@ mod tests {
             == 20260102000000_index/up.sql
             CREATE INDEX CONCURRENTLY a ON users (id);
             note schema.sql: is not called like a migration of dbmate, and was passed over
-        "#]].assert_eq(&show(TOOL, &files));
+        "#]]
+        .assert_eq(&show(TOOL, &files));
         let rows = [json!({"version": "20260101000000"}), json!({"version": "20259999"})];
-        expect!["applied 20260101000000; unknown 20259999"].assert_eq(&show_history(TOOL, &files, &rows));
+        expect!["applied 20260101000000; unknown 20259999"]
+            .assert_eq(&show_history(TOOL, &files, &rows));
     }
 
     #[test]

@@ -249,7 +249,8 @@ mod tests {
             note V1.10__b.sql: version 1.10 is 1100 from now on
             note V2__c.sql: version 2 is 2000 from now on
             note V2.0.1__d.sql: version 2.0.1 is 2001 from now on
-        "#]].assert_eq(&show(TOOL, DOTTED));
+        "#]]
+        .assert_eq(&show(TOOL, DOTTED));
     }
 
     #[test]
@@ -262,7 +263,8 @@ mod tests {
             SELECT 1;
             note V3__b.sql: version 3 is 001 from now on
             note V20260101000000.20260101__a.sql: version 20260101000000.20260101 is 002 from now on
-        "#]].assert_eq(&show(TOOL, &files));
+        "#]]
+        .assert_eq(&show(TOOL, &files));
     }
 
     #[test]

@@ -102,7 +102,8 @@ mod tests {
             == 000003_products/up.mongodb.json
             [{ "create": "products" }]
             note README.md: is not called like a migration of golang-migrate, and was passed over
-        "#]].assert_eq(&show(TOOL, FILES));
+        "#]]
+        .assert_eq(&show(TOOL, FILES));
     }
 
     #[test]
@@ -151,7 +152,8 @@ mod tests {
             SELECT 1;
 
             -- end
-        "#]].assert_eq(&show_with(TOOL, &files[..1], wishes));
+        "#]]
+        .assert_eq(&show_with(TOOL, &files[..1], wishes));
     }
 
     #[test]
@@ -159,7 +161,8 @@ mod tests {
         let check = |rows: &[serde_json::Value]| show_history(TOOL, FILES, rows);
         expect!["applied "].assert_eq(&check(&[]));
         expect!["applied 001 002"].assert_eq(&check(&[json!({"version": 2, "dirty": false})]));
-        expect!["applied 001 002 003; unknown 7"].assert_eq(&check(&[json!({"version": 7, "dirty": false})]));
+        expect!["applied 001 002 003; unknown 7"]
+            .assert_eq(&check(&[json!({"version": 7, "dirty": false})]));
         expect!["applied "].assert_eq(&check(&[json!({"version": -1, "dirty": false})]));
         expect!["refused: golang-migrate's history is dirty at version 2: that migration broke off, and nobody knows how far it came; look at the database; finish version 2 by hand or take back what is there of it, say so with `migrate force` of golang-migrate, and import again"].assert_eq(&check(&[json!({"version": 2, "dirty": true})]));
     }

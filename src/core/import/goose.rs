@@ -142,7 +142,8 @@ mod tests {
             transaction = false
             == 00002_index/up.sql
             CREATE INDEX CONCURRENTLY a ON users (id);
-        "#]].assert_eq(&show(TOOL, &files));
+        "#]]
+        .assert_eq(&show(TOOL, &files));
         let row = |id: i32, version: i32, is: bool| json!({"id": id, "version_id": version, "is_applied": is});
         let rows =
             [row(1, 0, true), row(2, 1, true), row(4, 2, false), row(3, 2, true), row(5, 9, true)];

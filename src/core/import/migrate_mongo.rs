@@ -182,7 +182,8 @@ module.exports = {
             db.runCommand({ collMod: 'a', validationLevel: 'off' });
             == 4-d/up.mongodb.js
             db.getCollection('a').aggregate([{ $match: {} }, { $out: 'b' }]);
-        "#]].assert_eq(&show(TOOL, &files));
+        "#]]
+        .assert_eq(&show(TOOL, &files));
     }
 
     #[test]
@@ -247,6 +248,7 @@ module.exports = {
             json!({"fileName": "20260101000000-create-users.js", "appliedAt": {"$date": "2026-01-01T00:00:00Z"}}),
             json!({"fileName": "20250101000000-gone.js"}),
         ];
-        expect!["applied 20260101000000; unknown 20250101000000-gone.js"].assert_eq(&show_history(TOOL, FILES, &rows));
+        expect!["applied 20260101000000; unknown 20250101000000-gone.js"]
+            .assert_eq(&show_history(TOOL, FILES, &rows));
     }
 }

@@ -60,7 +60,8 @@ mod tests {
             == 012-addnames/up.sql
             ALTER TABLE users ADD name text;
             note mod.rs: is not called like a migration of refinery, and was passed over
-        "#]].assert_eq(&show(TOOL, &files));
+        "#]]
+        .assert_eq(&show(TOOL, &files));
         let rows = [json!({"version": 1, "name": "create_users", "checksum": "1"})];
         expect!["applied 001"].assert_eq(&show_history(TOOL, &files, &rows));
     }

@@ -78,7 +78,8 @@ mod tests {
             == 20260102000000_index/up.sql
             -- no-transaction
             CREATE INDEX CONCURRENTLY a ON users (id);
-        "#]].assert_eq(&show(TOOL, FILES));
+        "#]]
+        .assert_eq(&show(TOOL, FILES));
     }
 
     #[test]
@@ -86,14 +87,19 @@ mod tests {
         let files = [("1_a.sql", "SELECT 1;"), ("1_a.up.sql", "SELECT 1;")];
         expect![[r#"
             1_a.up.sql: 1_a.sql is of the same version and direction; remove one of the two
-        "#]].assert_eq(&show(TOOL, &files));
+        "#]]
+        .assert_eq(&show(TOOL, &files));
     }
 
     #[test]
     fn its_history_says_what_succeeded() {
         let row = |version: i64, is: bool| json!({"version": version, "success": is});
         let one = row(20_260_101_000_000, true);
-        expect!["applied 20260101000000"].assert_eq(&show_history(TOOL, FILES, std::slice::from_ref(&one)));
+        expect!["applied 20260101000000"].assert_eq(&show_history(
+            TOOL,
+            FILES,
+            std::slice::from_ref(&one),
+        ));
         let rows = [one, row(20_260_102_000_000, false)];
         expect!["refused: sqlx' history says that version 20260102000000 did not succeed: nobody knows how far it came; look at the database; finish version 20260102000000 by hand and set `success` in _sqlx_migrations, or take it back and delete its row; then import again"].assert_eq(&show_history(TOOL, FILES, &rows));
     }
