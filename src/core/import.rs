@@ -132,6 +132,8 @@ pub struct Import {
     pub migrations: Vec<Adopted>,
     /// What is left for a person, in the order of the files.
     pub notes: Vec<Note>,
+    /// Versions that could not be kept, as the tool has them and as they are now.
+    pub renumbered: Vec<(String, Version)>,
 }
 
 impl Import {
@@ -307,6 +309,9 @@ mod shown {
                 let text = std::str::from_utf8(bytes).expect("it is text");
                 let _ = writeln!(all, "== {}/{file}\n{}", migration.folder.name, text.trim_end());
             }
+        }
+        for (key, version) in &import.renumbered {
+            let _ = writeln!(all, "{key} is {version}");
         }
         for note in &import.notes {
             let _ = writeln!(all, "note {note}");

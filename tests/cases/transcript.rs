@@ -2,7 +2,7 @@
 //!
 //! `tests/cases/<name>/case.txt`, with `migrations/` and, where there is
 //! something before the first migration, `before.sql` and `before.mongodb.json`
-//! (an array of database commands) beside it:
+//! (an array of database commands) beside it; `theirs/` is another tool's folder:
 //!
 //! ```text
 //! # A comment: what this shows.
@@ -46,6 +46,9 @@ pub fn check(name: &str) {
     let expected = fs::read_to_string(&file).unwrap();
     let project = Project::new(name, &[]);
     copy(&folder.join("migrations"), &project.path("migrations"));
+    if folder.join("theirs").exists() {
+        copy(&folder.join("theirs"), &project.path("theirs"));
+    }
     before(&folder, &project);
 
     let mut actual = String::new();

@@ -45,6 +45,7 @@ transcripts! {
     failing_transaction,
     failing_unique_index,
     held,
+    import,
     invariants,
     irreversible,
     next_release,

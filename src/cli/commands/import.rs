@@ -17,8 +17,10 @@ use crate::core::id::{StoreName, Version};
 use crate::core::import::{self, Adopted, Applied, Foreign, Import, Note, Refused, Tool, Wishes};
 use crate::core::migration::MigrationSet;
 use crate::core::parse::folder as parse;
+use crate::core::plan;
 use crate::core::problem::Problem;
 use crate::engine::baseline as engine;
+use crate::engine::lock;
 use crate::engine::run::{Meanwhile, Settings};
 use crate::source::{self, SourceError};
 use crate::store::Stores;
@@ -70,12 +72,13 @@ pub async fn run(global: &Global, args: &args::Import, output: &Output) -> Resul
         output.remark(&format!("wrote {path}"));
         done.written.push(path);
     }
-    let mut applied = BTreeSet::new();
+    let mut there = BTreeSet::new();
     if let Some((mut project, versions)) = project {
         if !versions.is_empty() {
             done.recorded = record(&mut project, &versions, output).await?;
         }
-        applied = versions;
+        let histories = lock::read(&mut project.stores).await?.histories;
+        there = plan::lives(&histories).into_iter().map(|life| life.version).collect();
     }
     if !records {
         let why = match (&lacks, args.files_only) {
@@ -84,11 +87,11 @@ pub async fn run(global: &Global, args: &args::Import, output: &Output) -> Resul
         };
         done.remarks.push(format!("{why}: what {} had applied is not recorded. On a database where it was at work, `migrate import {} --from {from} --history-only` records it, and so does `migrate baseline VERSION`", tool.word(), tool.word()));
     }
-    tell(&import, &done, records.then_some(&applied), tool, &from, output);
+    tell(&import, &done, records.then_some(&there), tool, &from, output);
     Ok(Exit::Ok)
 }
 
-/// What came of it.
+/// What came of it, for people and for machines.
 #[derive(Debug, Default)]
 struct Done {
     written: Vec<String>,
@@ -100,12 +103,12 @@ struct Done {
 fn tell(
     import: &Import,
     done: &Done,
-    applied: Option<&BTreeSet<Version>>,
+    there: Option<&BTreeSet<Version>>,
     tool: Tool,
     from: &str,
     output: &Output,
 ) {
-    let is_pending = |version: &Version| applied.is_some_and(|applied| !applied.contains(version));
+    let is_pending = |version: &Version| there.is_some_and(|there| !there.contains(version));
     let versions = import.migrations.iter().map(|migration| migration.version);
     let pending: Vec<Version> = versions.filter(is_pending).collect();
     let note = |note: &Note| {
@@ -119,13 +122,21 @@ fn tell(
         &json!({
             "tool": tool.word(),
             "written": done.written,
-            "history": applied.is_some(),
+            "history": there.is_some(),
             "recorded": numbers(&done.recorded),
             "pending": numbers(&pending),
             "unknown": done.unknown,
+            "renumbered": import
+                .renumbered
+                .iter()
+                .map(|(key, version)| json!({ "from": key, "version": version.0 }))
+                .collect::<Vec<Value>>(),
             "by_hand": import.notes.iter().map(note).collect::<Vec<Value>>(),
         }),
     );
+    for (key, version) in &import.renumbered {
+        output.remark(&format!("version {key} of {} is {version} from now on", tool.word()));
+    }
     for remark in &done.remarks {
         output.remark(remark);
     }
@@ -137,7 +148,7 @@ fn tell(
         format!("  {}", found.map_or("", |migration| migration.folder.name.as_str()))
     };
     let list = |versions: &[Version]| versions.iter().map(name).collect::<Vec<_>>().join("\n");
-    if applied.is_some() {
+    if there.is_some() {
         if !done.recorded.is_empty() {
             output.remark(&format!(
                 "recorded as already there, without running anything:\n{}",

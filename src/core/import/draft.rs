@@ -170,7 +170,15 @@ pub(super) fn finish(
     }
     migrations.sort_by_key(|migration| migration.version);
     match problems.is_empty() {
-        true => Ok(Import { migrations, notes: found.notes }),
+        true => {
+            // A key that is no number is a file's name.
+            let is_version = |key: &str| key.bytes().all(|it| it.is_ascii_digit() || it == b'.');
+            let other = migrations
+                .iter()
+                .filter(|it| is_version(&it.key) && it.key.parse() != Ok(it.version));
+            let renumbered = other.map(|it| (it.key.clone(), it.version)).collect();
+            Ok(Import { migrations, notes: found.notes, renumbered })
+        }
         false => Err(problems),
     }
 }

@@ -126,7 +126,6 @@ pub(super) fn number(found: &mut Found) {
     let widths: Vec<usize> = (0..depth).map(width).collect();
     let whole: usize = widths.iter().sum();
     let is_counted = depth > 1 && whole > Version::DIGITS_MAX;
-    let mut renamed = Vec::new();
     let count = found.drafts.len().to_string().len().max(DIGITS);
     for (draft, number) in found.drafts.iter_mut().zip(1_usize..) {
         let own = parts(&draft.key);
@@ -141,15 +140,6 @@ pub(super) fn number(found: &mut Found) {
                 format!("{digits:0>DIGITS$}")
             }
         };
-        if depth > 1 {
-            renamed.push((
-                draft.file.clone(),
-                format!("version {} is {} from now on", draft.key, draft.version),
-            ));
-        }
-    }
-    for (file, what) in renamed {
-        found.note(&file, what);
     }
 }
 
@@ -245,10 +235,10 @@ mod tests {
             SELECT 3;
             == 2001-d/up.sql
             SELECT 4;
-            note V1_2__a.sql: version 1.2 is 1020 from now on
-            note V1.10__b.sql: version 1.10 is 1100 from now on
-            note V2__c.sql: version 2 is 2000 from now on
-            note V2.0.1__d.sql: version 2.0.1 is 2001 from now on
+            1.2 is 1020
+            1.10 is 1100
+            2 is 2000
+            2.0.1 is 2001
         "#]]
         .assert_eq(&show(TOOL, DOTTED));
     }
@@ -261,8 +251,8 @@ mod tests {
             SELECT 2;
             == 002-a/up.sql
             SELECT 1;
-            note V3__b.sql: version 3 is 001 from now on
-            note V20260101000000.20260101__a.sql: version 20260101000000.20260101 is 002 from now on
+            3 is 001
+            20260101000000.20260101 is 002
         "#]]
         .assert_eq(&show(TOOL, &files));
     }
