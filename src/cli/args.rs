@@ -163,6 +163,7 @@ pub struct Baseline {
 
 /// `import`.
 #[derive(Args, Clone, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
 pub struct Import {
     /// The tool
     #[arg(value_enum, value_name = "TOOL")]
@@ -179,6 +180,9 @@ pub struct Import {
     /// Record what the tool had applied, and write no files
     #[arg(long)]
     pub history_only: bool,
+    /// Give what is imported numbers behind the newest that is there
+    #[arg(long)]
+    pub renumber: bool,
     /// Take out a BEGIN that begins a file and the COMMIT that ends it
     #[arg(long)]
     pub strip_transactions: bool,

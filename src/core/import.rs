@@ -16,11 +16,12 @@ mod refinery;
 mod sqlx;
 
 use crate::core::id::{StoreName, Version};
-use crate::core::parse::folder::Folder;
+use crate::core::migration::{Migration, MigrationSet};
+use crate::core::parse::folder::{self, Folder};
 use crate::core::problem::Problem;
 use draft::Draft;
 use serde_json::Value;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// A tool whose folder and history can be adopted.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -137,6 +138,39 @@ pub struct Import {
 }
 
 impl Import {
+    /// Gives the migrations numbers behind the newest of those that are there, in their
+    /// order. One that is there already, by its name and all that it says, has its number.
+    pub fn renumber(&mut self, there: &MigrationSet) {
+        let newest = there.iter().last();
+        let digits =
+            newest.map_or(3, |it| it.folder.bytes().take_while(u8::is_ascii_digit).count());
+        let mut next = newest.map_or(0, |it| it.version.0);
+        let mut moved: BTreeMap<Version, Version> = BTreeMap::new();
+        for adopted in &mut self.migrations {
+            let Ok(read) = folder::read(&adopted.folder) else { continue };
+            let same = |it: &&Migration| it.name == read.name && it.checksum == read.checksum;
+            let (version, name) = match there.iter().find(same) {
+                Some(there) => (there.version, there.folder.clone()),
+                None => {
+                    next += 1;
+                    let rest = adopted.folder.name.trim_start_matches(|c: char| c.is_ascii_digit());
+                    (Version(next), format!("{next:0>digits$}{rest}"))
+                }
+            };
+            moved.insert(adopted.version, version);
+            if adopted.version != version {
+                self.renumbered.retain(|(key, _)| *key != adopted.key);
+                self.renumbered.push((adopted.key.clone(), version));
+            }
+            adopted.version = version;
+            adopted.folder.name = name;
+        }
+        for note in &mut self.notes {
+            note.version =
+                note.version.map(|version| moved.get(&version).copied().unwrap_or(version));
+        }
+    }
+
     /// Whether any migration has a part for this store.
     pub fn has(&self, store: StoreName) -> bool {
         self.migrations.iter().any(|migration| migration.stores.contains(&store))

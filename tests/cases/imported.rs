@@ -203,6 +203,33 @@ fn golang_migrate_of_both_stores_is_one_history() {
     assert_eq!((&run["command"], &run["outcome"]), (&json!("import"), &json!("ok")), "{history}");
 }
 
+/// Two folders, one for each store, with the same numbers.
+#[test]
+fn a_second_folder_comes_behind_the_first() {
+    let sql: Vec<_> = GOLANG.iter().copied().filter(|file| file.0.ends_with("sql")).collect();
+    let json: Vec<_> = GOLANG.iter().copied().filter(|file| file.0.ends_with("json")).collect();
+    let project = project("golang_twice", &sql);
+    for (path, text) in json {
+        write(&project.path("notes").join(path), text);
+    }
+    golang(&project, (2, false), (1, false));
+    project.database.sql("ALTER TABLE users ADD name text");
+    project.ok(&import("golang-migrate", &[]));
+    let second = ["import", "golang-migrate", "--from", "notes"];
+    let ran = project.fails(2, &second);
+    assert!(ran.stderr.contains("--renumber"), "{ran}");
+    let second = [&second[..], &["--renumber"]].concat();
+    let done = project.json(0, &second).remove(0);
+    assert_eq!((&done["recorded"], &done["pending"]), (&json!([3]), &json!([4])), "{done}");
+    let folders_now = ["000001_users", "000002_names", "000003_users", "000004_notes"];
+    assert_eq!(folders(&project), folders_now);
+    let again = project.json(0, &second).remove(0);
+    assert_eq!((&again["written"], &again["recorded"]), (&json!([]), &json!([])));
+    assert_eq!(folders(&project), folders_now);
+    project.ok(&["up"]);
+    project.ok(&["verify"]);
+}
+
 #[test]
 fn a_dirty_history_is_refused_before_anything_is_written() {
     let project = project("golang_dirty", GOLANG);

@@ -41,12 +41,15 @@ pub async fn run(global: &Global, args: &args::Import, output: &Output) -> Resul
     let from = args.from.display().to_string();
     let files = foreign_files(&args.from, tool)?;
     let wishes = Wishes { strip_transactions: args.strip_transactions };
-    let import = import::read(tool, &files, wishes)
+    let mut import = import::read(tool, &files, wishes)
         .map_err(|problems| Failure::of_problems(problems).in_folder(&from))?;
     if import.migrations.is_empty() {
         let message = format!("{from} has no migration of {}", tool.word());
         return Err(Failure::new(Exit::Usage, "NOTHING_TO_IMPORT", message)
             .next("name the folder that has the tool's own files with `--from`"));
+    }
+    if args.renumber {
+        import.renumber(&there(&config)?);
     }
     let (set, new) = match args.history_only {
         true => (known(&import, read_set(&config)?, &config)?, Vec::new()),
@@ -217,16 +220,21 @@ fn collect(
     Ok(())
 }
 
+/// The migrations that are there; none where there is no folder yet.
+fn there(config: &Config) -> Result<MigrationSet, Failure> {
+    match source::read(&config.dir) {
+        Err(SourceError::Missing { .. }) => Ok(MigrationSet::default()),
+        _ => read_set(config),
+    }
+}
+
 /// The migrations as they will be, and those of them that are to be written. What is
 /// there already and says the same is left as it is.
 fn planned<'a>(
     import: &'a Import,
     config: &Config,
 ) -> Result<(MigrationSet, Vec<&'a Adopted>), Failure> {
-    let there = match source::read(&config.dir) {
-        Err(SourceError::Missing { .. }) => MigrationSet::default(),
-        _ => read_set(config)?,
-    };
+    let there = there(config)?;
     let mut problems = Vec::new();
     let mut all: Vec<_> = there.iter().cloned().collect();
     let mut new = Vec::new();
@@ -249,7 +257,7 @@ fn planned<'a>(
             Some(other) if other.folder == *name => problems.push(taken(name)),
             Some(other) => problems.push(
                 Problem::whole(name, format!("version {} is already that of {}", adopted.version, other.folder))
-                    .hint("import into a folder of its own with `--dir`, or give one of the two other numbers"),
+                    .hint("`--renumber` gives what is imported numbers behind those that are there; `--dir` writes elsewhere"),
             ),
         }
     }
@@ -267,7 +275,7 @@ fn planned<'a>(
 
 fn taken(name: &str) -> Problem {
     Problem::whole(name, "is already there, and says something else than what would be written")
-        .hint("nothing is overwritten: `--history-only` records what is applied and leaves the files as they are, `--dir` writes elsewhere")
+        .hint("nothing is overwritten: `--history-only` records what is applied and leaves the files as they are, `--renumber` gives what is imported other numbers, `--dir` writes elsewhere")
 }
 
 /// The migrations that are there, of which the import must be a part.

@@ -5,7 +5,7 @@
 //! off.
 
 use super::draft::{Draft, Script};
-use super::{Applied, Found, Import, Refused, digits, is_true, plain, text};
+use super::{Adopted, Applied, Found, Import, Refused, digits, is_true, plain, text};
 use serde_json::Value;
 
 pub(super) fn file(path: &str, content: &str, found: &mut Found) {
@@ -62,9 +62,10 @@ pub(super) fn applied(rows: &[Value], import: &Import) -> Result<Applied, Refuse
     }
     // It counts from -1: nothing.
     let Ok(number) = at.parse::<u64>() else { return Ok(applied) };
-    let versions = import.migrations.iter().map(|migration| migration.version);
-    applied.versions = versions.filter(|version| version.0 <= number).collect();
-    if !import.migrations.iter().any(|migration| migration.version.0 == number) {
+    let own = |migration: &&Adopted| migration.key.parse::<u64>().is_ok_and(|own| own <= number);
+    let below = import.migrations.iter().filter(own);
+    applied.versions = below.map(|migration| migration.version).collect();
+    if !import.migrations.iter().any(|migration| migration.key == at) {
         applied.unknown.push(at);
     }
     Ok(applied)
