@@ -83,6 +83,10 @@ async fn dispatch(cli: Cli, output: &Output) -> Result<u8, Failure> {
             commands::backfill::run(&args.what, stores, set, (run, &limits), output).await?
         }
         Command::Sandbox(args) => return commands::sandbox::run(global, &args, output).await,
+        Command::Wait(args) => commands::wait::run(global, &args, output).await?,
+        Command::Prove(_) => return Err(commands::prove::not_yet()),
+        Command::Completions(args) => commands::completions::run(args, output),
+        Command::Man => commands::man::run(output),
     };
     Ok(done.code())
 }

@@ -119,6 +119,14 @@ pub enum Command {
     Backfill(Backfill),
     /// Run a command with a throwaway Postgres and MongoDB
     Sandbox(Sandbox),
+    /// Wait until both databases answer, and until a version is completed in them
+    Wait(Wait),
+    /// Not yet: run each migration up, down and up again on throwaway databases
+    Prove(Prove),
+    /// Write what a shell needs to complete commands and flags
+    Completions(Completions),
+    /// Write the manual page, as `man` reads it
+    Man,
 }
 
 /// `repair`.
@@ -416,6 +424,44 @@ pub struct Sandbox {
     pub command: Vec<OsString>,
 }
 
+/// `wait`.
+#[derive(Args, Clone, Debug)]
+pub struct Wait {
+    /// Until this version is completed in both stores
+    #[arg(long = "for", value_name = "VERSION")]
+    pub version: Option<String>,
+    /// For this long at most [default: for as long as it takes]
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    pub timeout: Option<Duration>,
+}
+
+/// `prove`.
+#[derive(Args, Clone, Debug)]
+pub struct Prove {
+    /// These ones [default: every migration]
+    #[arg(value_name = "VERSION")]
+    pub versions: Vec<String>,
+}
+
+/// `completions`.
+#[derive(Args, Clone, Copy, Debug)]
+pub struct Completions {
+    /// For which shell
+    #[arg(value_enum, value_name = "SHELL")]
+    pub shell: Shell,
+}
+
+/// The shells that are completed.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
+pub enum Shell {
+    /// eval "$(migrate completions bash)"
+    Bash,
+    /// source <(migrate completions zsh)
+    Zsh,
+    /// migrate completions fish | source
+    Fish,
+}
+
 /// Where throwaway servers come from.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
 pub enum With {
@@ -434,4 +480,92 @@ fn speed(text: &str) -> Result<f64, String> {
 
 fn duration(text: &str) -> Result<Duration, String> {
     crate::core::duration::parse(text).map_err(|error| error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory as _;
+    use std::collections::BTreeSet;
+
+    const DOCUMENT: &str = include_str!("../../docs/cli.md");
+
+    /// What stands below a heading.
+    fn section(heading: &str, level: &str) -> &'static str {
+        let begins = |text: &&str| {
+            text.strip_prefix(heading).is_some_and(|rest| rest.starts_with(['\n', ' ']))
+        };
+        let found = DOCUMENT.split(&format!("\n{level} ")).skip(1).find(begins);
+        let found = found.unwrap_or_else(|| panic!("docs/cli.md has no `{level} {heading}`"));
+        let end = ["\n## ", "\n### "].iter().filter_map(|next| found.find(next)).min();
+        &found[..end.unwrap_or(found.len())]
+    }
+
+    /// The long flags in a text.
+    fn flags(text: &str) -> BTreeSet<String> {
+        let words = text.split(|c: char| !c.is_ascii_lowercase() && c != '-');
+        let flags = words.filter(|word| word.starts_with("--") && word.len() > 3);
+        flags.map(|word| word.trim_end_matches('-').to_owned()).collect()
+    }
+
+    /// The flags in the first cells of tables.
+    fn flags_of_rows(text: &str) -> BTreeSet<String> {
+        let rows = text.lines().filter_map(|line| line.strip_prefix("| "));
+        rows.flat_map(|row| flags(row.split(" | ").next().unwrap_or_default())).collect()
+    }
+
+    /// The long flags of a command and of those below it.
+    fn flags_of(command: &clap::Command) -> BTreeSet<String> {
+        let own = command.get_arguments().filter_map(|flag| flag.get_long());
+        let own = own.map(|flag| format!("--{flag}"));
+        own.chain(command.get_subcommands().flat_map(flags_of)).collect()
+    }
+
+    #[test]
+    fn the_document_has_every_command_and_no_other() {
+        let rows = section("Commands", "##").lines();
+        let names = rows.filter_map(|row| {
+            let (_, rest) = row.split_once("`migrate ")?;
+            Some(rest.split([' ', '`']).next()?.to_owned())
+        });
+        let documented: BTreeSet<String> = names.collect();
+        let command = Cli::command();
+        let ours = command.get_subcommands().map(|command| command.get_name().to_owned());
+        assert_eq!(documented, ours.collect());
+    }
+
+    #[test]
+    fn the_document_has_every_flag_of_every_command() {
+        for command in Cli::command().get_subcommands() {
+            let name = command.get_name();
+            // It has a document of its own, or shows the flags of others.
+            let text = match name {
+                "doctor" => "",
+                "completions" | "man" => section("migrate completions and man", "###"),
+                name => section(&format!("migrate {name}"), "###"),
+            };
+            let ours = flags_of(command);
+            let said = flags(text);
+            // `plan` takes what the commands take whose plan it shows.
+            if name != "plan" {
+                let lacking: Vec<&String> = ours.difference(&said).collect();
+                assert!(lacking.is_empty(), "docs/cli.md, migrate {name}: {lacking:?}");
+            }
+            let rows = flags_of_rows(text);
+            let invented: Vec<&String> = rows.difference(&ours).collect();
+            assert!(invented.is_empty(), "docs/cli.md, migrate {name}: {invented:?}");
+        }
+    }
+
+    #[test]
+    fn the_document_has_every_flag_for_every_command() {
+        let documented = flags_of_rows(section("Flags of every command", "##"));
+        let global = Cli::command();
+        let mut ours: BTreeSet<String> = global
+            .get_arguments()
+            .filter_map(|flag| Some(format!("--{}", flag.get_long()?)))
+            .collect();
+        ours.extend(["--help".to_owned(), "--version".to_owned()]);
+        assert_eq!(documented, ours);
+    }
 }

@@ -12,6 +12,7 @@ use crate::core::verify;
 use crate::engine::StopReason;
 use crate::engine::baseline::FailedBaseline;
 use crate::engine::execute::{Cause, ExecuteError, FailedAt};
+use crate::engine::hook::{HookError, Moment};
 use crate::engine::invariant::Broken;
 use crate::engine::lock::{LockError, PairError};
 use crate::engine::program::ProgramError;
@@ -164,6 +165,25 @@ impl From<ProgramError> for Failure {
     }
 }
 
+impl From<HookError> for Failure {
+    fn from(error: HookError) -> Failure {
+        let message = error.to_string();
+        match error {
+            HookError::Stopped(reason) => stopped(reason, message),
+            HookError::Failed { moment, last, .. } => {
+                let mut failure = Failure::new(Exit::Failed, "HOOK_FAILED", message);
+                failure.details = last.into_iter().map(|line| ("stderr", line)).collect();
+                failure.next(match moment {
+                    Moment::BeforeCleanup => {
+                        "the cleanup was not begun, and what was done before is recorded; see to the hook, and run the same command again"
+                    }
+                    _ => "nothing was changed; see to the hook, and run the same command again",
+                })
+            }
+        }
+    }
+}
+
 impl From<PairError> for Failure {
     fn from(error: PairError) -> Failure {
         let code = match error {
@@ -256,6 +276,7 @@ impl From<RunError> for Failure {
             RunError::Lock(error) => error.into(),
             RunError::Execute(error) => of_execution(*error),
             RunError::RolledBack(error) => rolled_back(*error),
+            RunError::Hook(error) => error.into(),
             RunError::Changed => Failure::new(Exit::Conflict, "PLAN_CHANGED", error.to_string())
                 .next("nothing was changed; look at `migrate status`, and decide again"),
         }
@@ -288,6 +309,7 @@ fn of_execution(error: ExecuteError) -> Failure {
         }
         Cause::Broken(broken) => Failure::from(*broken),
         Cause::Program(error) => Failure::from(error),
+        Cause::Hook(error) => Failure::from(error),
         Cause::Ask => Failure {
             place: at.as_ref().and_then(|at| place(at, 0, 0)),
             ..Failure::new(

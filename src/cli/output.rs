@@ -6,7 +6,7 @@ use crate::core::history::Timestamp;
 use crate::core::notice::{Notice, Notices};
 use crate::core::problem::Place;
 use crate::engine::Clock;
-use crate::report::human::{Human, Look, Volume, say};
+use crate::report::human::{Human, Look, Volume, say, tame};
 use crate::report::json;
 use annotate_snippets::{AnnotationKind, Level, Renderer, Snippet};
 use serde_json::{Value, json};
@@ -87,6 +87,11 @@ impl Output {
         }
     }
 
+    /// What another program reads, as it is: a script for a shell, a manual page.
+    pub fn document(&self, text: &[u8]) {
+        let _ = std::io::stdout().lock().write_all(text);
+    }
+
     /// What was done, for people: on stderr, because it is no result.
     pub fn remark(&self, text: &str) {
         if self.volume > Volume::Quiet && !self.is_json() {
@@ -128,7 +133,7 @@ impl Output {
     pub fn notices(&self) -> Reporter {
         match self.form {
             Form::Human => Reporter::Human(Human::new(self.look, self.volume)),
-            Form::Json => Reporter::Json,
+            Form::Json => Reporter::Json(self.volume),
         }
     }
 }
@@ -144,14 +149,19 @@ pub enum Reporter {
     /// For people.
     Human(Human),
     /// For machines.
-    Json,
+    Json(Volume),
 }
 
 impl Notices for Reporter {
     fn notice(&mut self, notice: Notice) {
         match self {
             Reporter::Human(human) => human.notice(&notice),
-            Reporter::Json => {
+            Reporter::Json(volume) => {
+                if let Notice::HookSaid { line, .. } = &notice
+                    && *volume > Volume::Quiet
+                {
+                    say(&tame(line));
+                }
                 if let Some(line) = json::notice(&notice, SystemClock.now()) {
                     print(&line);
                 }
@@ -169,7 +179,8 @@ impl Reporter {
     }
 }
 
-fn failure_json(failure: &Failure) -> Value {
+/// A failure for machines.
+pub fn failure_json(failure: &Failure) -> Value {
     let place = failure.place.as_ref();
     let at = place.and_then(|(_, at)| at.as_ref());
     // Several of one name, such as rows, are the lines of one text.

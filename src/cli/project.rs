@@ -1,24 +1,38 @@
 //! What most commands begin with: the configuration, the files, the databases.
 
 use crate::cli::args::Global;
+use crate::cli::config::secret::redacted;
 use crate::cli::config::{self, Config, Flags, MongoSettings, PasswordCommand, PostgresSettings};
 use crate::cli::exit::Exit;
-use crate::cli::failure::Failure;
+use crate::cli::failure::{Failure, stopped};
+use crate::cli::output::SystemClock;
+use crate::core::duration::show;
 use crate::core::id::{StoreName, Version};
 use crate::core::migration::MigrationSet;
 use crate::core::pace;
 use crate::core::server::{MongoServer, PostgresServer, Servers};
-use crate::engine::{Means, Stop, StopReason};
+use crate::engine::hook::{HookCommand, Hooks, Moment};
+use crate::engine::{Clock as _, Means, Stop, StopReason};
+use crate::report::utc;
 use crate::source::{self, SourceError};
 use crate::store::mongo::{Mongo, MongoConfig};
 use crate::store::postgres::{Postgres, PostgresConfig};
 use crate::store::{Fate, Run, StoreError, Stores};
+use std::cell::RefCell;
+use std::fmt::Display;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 use tokio::signal::unix::{SignalKind, signal};
 
-/// Between two tries to reach a database that is not up yet.
+/// Between the first two tries to reach a database that is not up yet; from then on
+/// twice as long each time.
 const WAIT_POLL: Duration = Duration::from_millis(250);
+
+/// A try has this long at least: what is refused at once is then told as that.
+const WAIT_TRY: Duration = Duration::from_secs(1);
+
+/// The longest pause between two such tries.
+const WAIT_POLL_MAX: Duration = Duration::from_secs(2);
 
 /// Reads the configuration.
 ///
@@ -117,6 +131,7 @@ pub struct Ways {
     migrations: PathBuf,
     postgres_url: Option<String>,
     mongo_url: Option<String>,
+    hooks: Option<Hooks>,
 }
 
 impl Ways {
@@ -133,7 +148,20 @@ impl Ways {
             migrations: config.dir.clone(),
             postgres_url: postgres.map(|settings| settings.url.expose().to_owned()),
             mongo_url: mongo.map(|settings| settings.url.expose().to_owned()),
+            hooks: None,
         }
+    }
+
+    /// With the hooks of the configuration: a run of `up`, `down` or `cleanup`.
+    #[must_use]
+    pub fn with_hooks(mut self, config: &Config) -> Ways {
+        self.hooks = Some(hooks(config, [self.postgres_url.clone(), self.mongo_url.clone()]));
+        self
+    }
+
+    /// The hooks, if there are any.
+    pub fn hooks(&self) -> Option<&Hooks> {
+        self.hooks.as_ref()
     }
 
     /// The same, for the engine.
@@ -144,7 +172,47 @@ impl Ways {
             migrations: &self.migrations,
             postgres_url: self.postgres_url.as_deref(),
             mongo_url: self.mongo_url.as_deref(),
+            hooks: self.hooks.as_ref(),
         }
+    }
+}
+
+/// The hooks of the configuration.
+fn hooks(config: &Config, [postgres_url, mongo_url]: [Option<String>; 2]) -> Hooks {
+    let settings = &config.hooks;
+    let all = [
+        (Moment::BeforeUp, &settings.before_up),
+        (Moment::AfterUp, &settings.after_up),
+        (Moment::BeforeDown, &settings.before_down),
+        (Moment::AfterDown, &settings.after_down),
+        (Moment::BeforeCleanup, &settings.before_cleanup),
+        (Moment::AfterCleanup, &settings.after_cleanup),
+        (Moment::OnFailure, &settings.on_failure),
+    ];
+    let command = |command: &config::HookCommand| HookCommand {
+        words: match command {
+            config::HookCommand::Shell(line) => {
+                vec!["sh".to_owned(), "-c".to_owned(), line.clone()]
+            }
+            config::HookCommand::Program(words) => words.clone(),
+        },
+        shown: match command {
+            config::HookCommand::Shell(line) => redacted(line),
+            config::HookCommand::Program(words) => redacted(&words.join(" ")),
+        },
+    };
+    let commands = all.map(|(moment, commands)| (moment, commands.iter().map(command).collect()));
+    let mut event = serde_json::Map::new();
+    event.insert("env".to_owned(), config.env.clone().into());
+    Hooks {
+        commands: commands.into(),
+        limit: settings.timeout,
+        folder: config.root.clone(),
+        postgres_url,
+        mongo_url,
+        event,
+        now: || utc(SystemClock.now()),
+        begun: RefCell::default(),
     }
 }
 
@@ -247,13 +315,14 @@ pub async fn connect_postgres(
     wait: Option<Duration>,
 ) -> Result<Option<(Postgres, PostgresServer)>, Failure> {
     let Some(settings) = config.stores()?.postgres else { return Ok(None) };
+    let place = &settings.url;
     let settings = postgres_config(config, settings).await?;
     let connect = async || {
         let mut store = Postgres::connect(settings.clone(), run_id).await?;
         let server = store.server().await?;
         Ok((store, server))
     };
-    until(wait, StoreName::Postgres, connect).await.map(Some)
+    until(wait, StoreName::Postgres, place, connect).await.map(Some)
 }
 
 /// Reaches MongoDB; `None` if this project has none.
@@ -266,45 +335,82 @@ pub async fn connect_mongo(
     wait: Option<Duration>,
 ) -> Result<Option<(Mongo, MongoServer)>, Failure> {
     let Some(settings) = config.stores()?.mongo else { return Ok(None) };
+    let place = &settings.url;
     let settings = mongo_config(settings).await?;
     let connect = async || {
         let store = Mongo::connect(settings.clone(), run_id).await?;
         let server = store.server();
         Ok((store, server))
     };
-    until(wait, StoreName::Mongo, connect).await.map(Some)
+    until(wait, StoreName::Mongo, place, connect).await.map(Some)
 }
 
-/// Tries until a database takes connections, or the wait is over.
+/// Tries until a database takes connections, or the wait is over. `place` is where
+/// it is looked for, without a password.
 async fn until<T>(
     wait: Option<Duration>,
     store: StoreName,
+    place: &dyn Display,
     mut connect: impl AsyncFnMut() -> Result<T, StoreError>,
 ) -> Result<T, Failure> {
+    let Some(wait) = wait else { return Ok(connect().await?) };
     let began = Instant::now();
+    let mut pause = WAIT_POLL;
+    let mut last = None;
     loop {
-        let error = match connect().await {
-            Ok(reached) => return Ok(reached),
-            Err(error) => error,
-        };
-        let Some(wait) = wait else { return Err(error.into()) };
-        // A wrong password does not become right by waiting.
-        let hopeless = error.fate != Fate::Unreachable
-            || error.said.code.as_deref().is_some_and(|code| code.starts_with("SQLSTATE 28"));
-        if hopeless {
-            return Err(error.into());
+        let left = wait.saturating_sub(began.elapsed());
+        match tokio::time::timeout(left.max(WAIT_TRY), connect()).await {
+            Ok(Ok(reached)) => return Ok(reached),
+            Ok(Err(error)) if !is_worth_waiting(&error) => return Err(error.into()),
+            Ok(Err(error)) => last = Some(error),
+            Err(_) => {}
         }
-        if began.elapsed() >= wait {
-            let mut failure = Failure::from(error);
+        let left = wait.saturating_sub(began.elapsed());
+        if left.is_zero() {
+            let mut failure = match last {
+                Some(error) => Failure::from(error),
+                None => {
+                    let message = format!("{} at {place} does not answer", store.title());
+                    Failure::new(Exit::Timeout, "WAIT_TIMEOUT", message).next(
+                        "check that the database is up and the URL is right (`migrate -v status` shows it); then run the same command again",
+                    )
+                }
+            };
             failure.exit = Exit::Timeout;
             failure.code = "WAIT_TIMEOUT";
-            failure.details.push((
-                "waited",
-                format!("{} s for {} (--wait)", began.elapsed().as_secs(), store.title()),
-            ));
+            let waited = format!("{} for {} (--wait)", show(wait), store.title());
+            failure.details.push(("waited", waited));
             return Err(failure);
         }
-        tokio::time::sleep(WAIT_POLL).await;
+        tokio::time::sleep(pause.min(left)).await;
+        pause = (pause * 2).min(WAIT_POLL_MAX);
+    }
+}
+
+/// Whether a database that does not let us in may do so in a moment. A wrong
+/// password does not become right by waiting.
+pub fn is_worth_waiting(error: &StoreError) -> bool {
+    let is_refused = error.said.code.as_deref().is_some_and(|code| {
+        code.starts_with("SQLSTATE 28") || code.starts_with("AuthenticationFailed")
+    });
+    matches!(error.fate, Fate::Unreachable | Fate::Unknown) && !is_refused
+}
+
+/// Does what comes before a run, unless it is asked to stop.
+///
+/// # Errors
+/// The work's own, and exit codes 8, 130 and 143.
+pub async fn unless_stopped<T>(
+    stop: &Stop,
+    work: impl Future<Output = Result<T, Failure>>,
+) -> Result<T, Failure> {
+    let mut stop = stop.clone();
+    tokio::select! {
+        done = work => done,
+        reason = stop.wait() => {
+            Err(stopped(reason, format!("stopped before anything was begun: {reason}"))
+                .next("nothing was changed; run the same command again"))
+        }
     }
 }
 
@@ -358,6 +464,17 @@ async fn password(command: &PasswordCommand) -> Result<String, Failure> {
     Ok(text.trim_end_matches(['\n', '\r']).to_owned())
 }
 
+/// How long a run may take: what the flag says, else the settings.
+///
+/// # Errors
+/// Exit code 2.
+pub fn time_limit(global: &Global, flag: Option<Duration>) -> Result<Option<Duration>, Failure> {
+    match flag {
+        Some(limit) => Ok(Some(limit)),
+        None => Ok(configure(global)?.timeout),
+    }
+}
+
 /// Stops a run between two steps on SIGINT, SIGTERM, or after a time. A second
 /// SIGINT ends the process at once; the next run goes on all the same.
 ///
@@ -377,12 +494,21 @@ pub fn stop_on_signals(timeout: Option<Duration>) -> Result<Stop, Failure> {
                 None => std::future::pending().await,
             }
         };
-        let reason = tokio::select! {
-            _ = interrupt.recv() => StopReason::Interrupted,
-            _ = terminate.recv() => StopReason::Terminated,
-            () = limit => StopReason::TimedOut,
-        };
-        let _ = sender.send(Some(reason));
+        tokio::pin!(limit);
+        let mut is_late = false;
+        loop {
+            let reason = tokio::select! {
+                _ = interrupt.recv() => StopReason::Interrupted,
+                _ = terminate.recv() => StopReason::Terminated,
+                () = &mut limit, if !is_late => StopReason::TimedOut,
+            };
+            let _ = sender.send(Some(reason));
+            is_late = reason == StopReason::TimedOut;
+            if !is_late {
+                break;
+            }
+            // What comes after a run that was out of time still stops for signals.
+        }
         interrupt.recv().await;
         std::process::exit(i32::from(Exit::Interrupted.code()));
     });

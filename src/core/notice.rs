@@ -126,6 +126,33 @@ pub enum Notice {
         /// What it wrote.
         line: String,
     },
+    /// A command of a hook is begun.
+    HookStarted {
+        /// `before_up`, …
+        hook: &'static str,
+        /// The command.
+        command: String,
+    },
+    /// A command of a hook wrote a line.
+    HookSaid {
+        /// Which hook.
+        hook: &'static str,
+        /// To its standard error.
+        is_error: bool,
+        /// What it wrote.
+        line: String,
+    },
+    /// A command of a hook has ended.
+    HookFinished {
+        /// Which hook.
+        hook: &'static str,
+        /// The command.
+        command: String,
+        /// How long it took.
+        took: Duration,
+        /// Why it did not do what it was to do.
+        error: Option<String>,
+    },
     /// Something worth knowing.
     Remark(String),
 }

@@ -10,10 +10,11 @@ mod named;
 use crate::core::duration::show;
 use crate::core::expectation::Broken;
 use crate::core::history::{Entry, Event, Record, Row, RowStatus, Status, StepState, Timestamp};
-use crate::core::id::{Direction, StepId, StepName, StoreName, Version};
+use crate::core::id::{Direction, Phase, StepId, StepName, StoreName, Version};
 use crate::core::notice::{Notice, Notices};
 use crate::core::plan::{Action, Attempt, Plan, Work};
 use crate::core::step::{Body, Commit, MongoKind, SqlKind, Step};
+use crate::engine::hook::{HookError, Moment};
 use crate::engine::lock::{Locked, jitter};
 use crate::engine::program::ProgramError;
 use crate::engine::{Clock, Means, Stop, StopReason};
@@ -90,6 +91,8 @@ pub enum Cause {
     Broken(Box<Broken>),
     /// A program failed.
     Program(ProgramError),
+    /// A command that was to run before a cleanup failed.
+    Hook(HookError),
     /// Somebody asked for it.
     Stopped(StopReason),
 }
@@ -155,6 +158,17 @@ where
     }
 }
 
+/// Whether it is a step of a cleanup.
+fn cleans(action: &Action) -> bool {
+    let (Action::Run(attempt) | Action::Settle(attempt)) = action else { return false };
+    attempt.step.direction() == Direction::Up && attempt.step.phase() == Phase::Cleanup
+}
+
+/// Whether it is one, or what is asked right before it.
+fn is_of_cleanup(action: &Action) -> bool {
+    matches!(action, Action::Check(_)) || cleans(action)
+}
+
 /// Entries that are written with the next write to their store, or at the end.
 #[derive(Default)]
 struct Behind {
@@ -212,7 +226,16 @@ where
             }
         }
         let mut progress = work.row.is_some();
+        let cleans = work.actions.iter().any(cleans);
+        let mut hooked = false;
         for action in &work.actions {
+            if cleans && !hooked && is_of_cleanup(action) {
+                hooked = true;
+                if let Err(cause) = self.before_cleanup(work).await {
+                    self.note_time(work, begun);
+                    return Err((cause, None));
+                }
+            }
             let step = match action {
                 Action::Run(attempt) | Action::Settle(attempt) | Action::Abandon(attempt) => {
                     Some(attempt.step.clone())
@@ -242,6 +265,36 @@ where
             let (version, direction) = (work.version, work.direction);
             self.say(Notice::MigrationFinished { version, folder, direction, took });
         }
+        if hooked {
+            self.after_cleanup(work).await.map_err(|error| (error.into(), None))?;
+        }
+        Ok(())
+    }
+
+    /// What the project wants to run before anything is taken away for good.
+    async fn before_cleanup(&mut self, work: &Work) -> Result<(), Cause> {
+        let Some(hooks) = self.context.means.hooks else { return Ok(()) };
+        if !hooks.has(Moment::BeforeCleanup) {
+            return Ok(());
+        }
+        self.check_stop()?;
+        let (stop, notices) = (self.context.stop, &mut *self.context.notices);
+        hooks.before_cleanup(work, stop, notices).await.map_err(|error| match error {
+            HookError::Stopped(reason) => Cause::Stopped(reason),
+            error @ HookError::Failed { .. } => Cause::Hook(error),
+        })
+    }
+
+    /// What the project wants to run after it. Whoever looks at the histories then
+    /// finds them written.
+    async fn after_cleanup(&mut self, work: &Work) -> Result<(), StoreError> {
+        let Some(hooks) = self.context.means.hooks else { return Ok(()) };
+        if !hooks.has(Moment::AfterCleanup) {
+            return Ok(());
+        }
+        self.flush().await?;
+        let (stop, notices) = (self.context.stop, &mut *self.context.notices);
+        hooks.after_cleanup(work, stop, notices).await;
         Ok(())
     }
 
@@ -282,7 +335,11 @@ where
         }
         let undone = match cause {
             Cause::Store(error) => error.fate == Fate::Refused,
-            Cause::Obstacle(_) | Cause::Broken(_) | Cause::Program(_) | Cause::Stopped(_) => true,
+            Cause::Obstacle(_)
+            | Cause::Broken(_)
+            | Cause::Program(_)
+            | Cause::Hook(_)
+            | Cause::Stopped(_) => true,
             Cause::Ask => false,
         };
         // It was written with the announcement of a journaled step.

@@ -576,7 +576,7 @@ async fn lost_lease(seen: &mut LostSeen) -> LockError {
 }
 
 /// A part of one, different for each run and each moment.
-pub(super) fn jitter(run_id: &str, elapsed: Duration) -> f64 {
+pub fn jitter(run_id: &str, elapsed: Duration) -> f64 {
     let seed = format!("{run_id}{}", elapsed.as_nanos());
     let byte = crate::core::checksum::Checksum::of(seed.as_bytes()).first_byte();
     0.3 + 0.7 * f64::from(byte) / 255.0

@@ -8,6 +8,7 @@ pub mod backfill;
 pub mod baseline;
 pub mod compare;
 pub mod execute;
+pub mod hook;
 pub mod invariant;
 mod join;
 pub mod lock;
@@ -17,6 +18,7 @@ pub mod run;
 
 use crate::core::history::Timestamp;
 use crate::core::pace;
+use hook::Hooks;
 use std::fmt;
 use std::path::Path;
 use tokio::sync::watch;
@@ -41,6 +43,8 @@ pub struct Means<'a> {
     pub postgres_url: Option<&'a str>,
     /// For programs, with its password.
     pub mongo_url: Option<&'a str>,
+    /// What else runs before and after; repairs have none.
+    pub hooks: Option<&'a Hooks>,
 }
 
 /// Why a run should stop before it is done.
@@ -83,6 +87,18 @@ impl Stop {
     /// Waits until somebody asks. Never returns if nobody can any more.
     pub async fn wait(&mut self) -> StopReason {
         match self.0.wait_for(Option::is_some).await {
+            Ok(reason) => reason.expect("waited for Some"),
+            Err(_) => std::future::pending().await,
+        }
+    }
+
+    /// Waits until somebody asks by a signal: what follows a run is not cut off
+    /// because the run's own time was over.
+    pub async fn signal(&mut self) -> StopReason {
+        let is_signal = |reason: &Option<StopReason>| {
+            matches!(reason, Some(StopReason::Interrupted | StopReason::Terminated))
+        };
+        match self.0.wait_for(is_signal).await {
             Ok(reason) => reason.expect("waited for Some"),
             Err(_) => std::future::pending().await,
         }

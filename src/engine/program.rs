@@ -1,4 +1,4 @@
-//! Runs a program of a migration's own.
+//! Runs a program of a migration's own, and whatever else a run starts.
 //!
 //! It runs without a shell, in the migration's folder, in a process group of its
 //! own. The run that began it ends it: when it is asked to stop, when its lease is
@@ -15,8 +15,8 @@ use std::io;
 use std::path::Path;
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
-use tokio::io::{AsyncBufReadExt as _, AsyncRead, BufReader};
-use tokio::process::{Child, Command};
+use tokio::io::{AsyncBufReadExt as _, AsyncRead, AsyncWriteExt as _, BufReader};
+use tokio::process::{Child, ChildStdin, Command};
 
 /// A program that is asked to stop has this long to do so by itself.
 const GRACE: Duration = Duration::from_secs(10);
@@ -55,14 +55,22 @@ pub struct Surroundings<'a> {
     pub direction: Direction,
 }
 
+/// Every name under which programs look for a URL; a store that is not configured
+/// has none of them, whatever this process inherited.
+pub(super) fn url_variables(
+    postgres_url: Option<&str>,
+    mongo_url: Option<&str>,
+) -> impl Iterator<Item = (&'static str, Option<String>)> {
+    let set = |names: [&'static str; 3], url: Option<&str>| {
+        names.map(|name| (name, url.map(str::to_owned)))
+    };
+    let postgres = set(["DATABASE_URL", "POSTGRESQL_URI", "POSTGRES_URL"], postgres_url);
+    let mongo = set(["MONGODB_URI", "MONGODB_URL", "MONGO_URL"], mongo_url);
+    postgres.into_iter().chain(mongo)
+}
+
 impl Surroundings<'_> {
-    /// Every name under which programs look for a URL; a store that is not
-    /// configured has none of them, whatever this process inherited.
     fn variables(&self) -> Vec<(&'static str, Option<String>)> {
-        let postgres = ["DATABASE_URL", "POSTGRESQL_URI", "POSTGRES_URL"]
-            .map(|name| (name, self.postgres_url.map(str::to_owned)));
-        let mongo = ["MONGODB_URI", "MONGODB_URL", "MONGO_URL"]
-            .map(|name| (name, self.mongo_url.map(str::to_owned)));
         let direction = match self.direction {
             Direction::Up => "up",
             Direction::Down => "down",
@@ -73,7 +81,7 @@ impl Surroundings<'_> {
             ("LOCKSTEP_DIRECTION", Some(direction.to_owned())),
             ("LOCKSTEP_RUN_ID", Some(self.run_id.to_owned())),
         ];
-        postgres.into_iter().chain(mongo).chain(ours).collect()
+        url_variables(self.postgres_url, self.mongo_url).chain(ours).collect()
     }
 }
 
@@ -132,71 +140,155 @@ pub async fn run(
     notices: &mut dyn Notices,
 ) -> Result<(), ProgramError> {
     let command = program.command.join(" ");
-    let mut group = Group::start(program, surroundings)
-        .map_err(|error| not_started(program, surroundings, &error))?;
+    let folder = surroundings.migrations.join(&program.folder);
+    let launch = Launch {
+        command: &program.command,
+        folder: &folder,
+        variables: surroundings.variables(),
+        input: None,
+        limit: None,
+    };
     let mut stop = stop.clone();
-    let mut stdout = Lines::new(group.child.stdout.take());
-    let mut stderr = Lines::new(group.child.stderr.take());
-    let mut last = VecDeque::new();
     let mut tell = |line: String, is_error: bool| {
-        if is_error {
-            if last.len() == LINES_KEPT {
-                last.pop_front();
-            }
-            last.push_back(line.clone());
-        }
         let (version, step) = (surroundings.version, surroundings.step.clone());
         notices.notice(Notice::ProgramSaid { version, step, is_error, line });
     };
-    let mut stopped = None;
-    // It has not been asked to stop yet: far away.
-    let patience = tokio::time::sleep(FOREVER);
-    tokio::pin!(patience);
-    let ended = loop {
-        tokio::select! {
-            Some(line) = stdout.next() => tell(line, false),
-            Some(line) = stderr.next() => tell(line, true),
-            ended = group.child.wait() => break ended,
-            reason = stop.wait(), if stopped.is_none() => {
-                stopped = Some(reason);
-                group.signal(Signal::TERM);
-                patience.as_mut().reset(tokio::time::Instant::now() + GRACE);
-            }
-            () = &mut patience => {
-                group.signal(Signal::KILL);
-                patience.as_mut().reset(tokio::time::Instant::now() + FOREVER);
-            }
+    match launch.run(stop.wait(), &mut tell).await {
+        Ok(Ended::Well) => Ok(()),
+        Ok(Ended::Stopped(reason)) => Err(ProgramError::Stopped(reason)),
+        Ok(Ended::Badly { how, last }) => Err(ProgramError::Failed { command, how, last }),
+        Ok(Ended::TooLong { .. }) => unreachable!("it has no limit"),
+        Err(error) => {
+            let hint = not_started(&program.command, &folder, &error);
+            Err(ProgramError::NotStarted { command, said: error.to_string(), hint })
         }
-    };
-    // What it left running would go on without a lease. From here on its number
-    // may be another's.
-    group.signal(Signal::KILL);
-    group.id = None;
-    let words = async {
-        loop {
-            tokio::select! {
-                Some(line) = stdout.next() => tell(line, false),
-                Some(line) = stderr.next() => tell(line, true),
-                else => break,
-            }
-        }
-    };
-    let _ = tokio::time::timeout(LAST_WORDS, words).await;
-    if let Some(reason) = stopped {
-        return Err(ProgramError::Stopped(reason));
     }
-    match ended {
-        Ok(status) if status.success() => Ok(()),
-        Ok(status) => Err(ProgramError::Failed {
-            command,
-            how: how(status),
-            last: last.into_iter().collect(),
-        }),
-        Err(error) => Err(ProgramError::Failed {
-            command,
-            how: format!("an end that nobody saw ({error})"),
-            last: last.into_iter().collect(),
-        }),
+}
+
+/// A program that is about to run.
+pub(super) struct Launch<'a> {
+    /// The program and its arguments.
+    pub command: &'a [String],
+    /// Where it runs.
+    pub folder: &'a Path,
+    /// What is set, or taken out, of its environment.
+    pub variables: Vec<(&'static str, Option<String>)>,
+    /// What it may read; without, there is nothing to read.
+    pub input: Option<&'a [u8]>,
+    /// It is ended after this long.
+    pub limit: Option<Duration>,
+}
+
+/// How a program ended.
+pub(super) enum Ended {
+    /// As it should.
+    Well,
+    /// It said that it failed, or was killed by somebody else.
+    Badly {
+        /// `exit code 1`, `signal 9`.
+        how: String,
+        /// The last lines of its standard error.
+        last: Vec<String>,
+    },
+    /// It was ended because somebody asked to stop.
+    Stopped(StopReason),
+    /// It was ended because its time was over.
+    TooLong {
+        /// The last lines of its standard error.
+        last: Vec<String>,
+    },
+}
+
+/// Why a program is ended.
+#[derive(Clone, Copy)]
+enum Why {
+    Stopped(StopReason),
+    TooLong,
+}
+
+impl Launch<'_> {
+    /// Runs it to its end, which comes early when `stop` does. Each line goes to
+    /// `tell`, with whether it is one of standard error.
+    ///
+    /// When this is dropped, the program and all that it started in its group are
+    /// killed.
+    ///
+    /// # Errors
+    /// It could not be started.
+    pub(super) async fn run(
+        &self,
+        stop: impl Future<Output = StopReason>,
+        tell: &mut dyn FnMut(String, bool),
+    ) -> io::Result<Ended> {
+        let mut group = Group::start(self)?;
+        let mut stdout = Lines::new(group.child.stdout.take());
+        let mut stderr = Lines::new(group.child.stderr.take());
+        let mut last = VecDeque::new();
+        let mut tell = |line: String, is_error: bool| {
+            if is_error {
+                if last.len() == LINES_KEPT {
+                    last.pop_front();
+                }
+                last.push_back(line.clone());
+            }
+            tell(line, is_error);
+        };
+        let mut ended_by = None;
+        // It has not been asked to stop yet: far away.
+        let patience = tokio::time::sleep(FOREVER);
+        let limit = tokio::time::sleep(self.limit.unwrap_or(FOREVER));
+        let feed = feed(group.child.stdin.take(), self.input);
+        tokio::pin!(patience, limit, stop, feed);
+        let mut is_fed = false;
+        let ended = loop {
+            let why = tokio::select! {
+                Some(line) = stdout.next() => { tell(line, false); continue }
+                Some(line) = stderr.next() => { tell(line, true); continue }
+                () = &mut feed, if !is_fed => { is_fed = true; continue }
+                ended = group.child.wait() => break ended,
+                reason = &mut stop, if ended_by.is_none() => Why::Stopped(reason),
+                () = &mut limit, if ended_by.is_none() => Why::TooLong,
+                () = &mut patience => {
+                    group.signal(Signal::KILL);
+                    patience.as_mut().reset(tokio::time::Instant::now() + FOREVER);
+                    continue;
+                }
+            };
+            ended_by = Some(why);
+            group.signal(Signal::TERM);
+            patience.as_mut().reset(tokio::time::Instant::now() + GRACE);
+        };
+        // What it left running would go on without a lease. From here on its number
+        // may be another's.
+        group.signal(Signal::KILL);
+        group.id = None;
+        let words = async {
+            loop {
+                tokio::select! {
+                    Some(line) = stdout.next() => tell(line, false),
+                    Some(line) = stderr.next() => tell(line, true),
+                    else => break,
+                }
+            }
+        };
+        let _ = tokio::time::timeout(LAST_WORDS, words).await;
+        let last = last.into_iter().collect();
+        Ok(match (ended_by, ended) {
+            (Some(Why::Stopped(reason)), _) => Ended::Stopped(reason),
+            (Some(Why::TooLong), _) => Ended::TooLong { last },
+            (None, Ok(status)) if status.success() => Ended::Well,
+            (None, Ok(status)) => Ended::Badly { how: how(status), last },
+            (None, Err(error)) => {
+                Ended::Badly { how: format!("an end that nobody saw ({error})"), last }
+            }
+        })
+    }
+}
+
+/// Gives a program what it may read. One that does not want it is free not to.
+async fn feed(stdin: Option<ChildStdin>, input: Option<&[u8]>) {
+    if let (Some(mut stdin), Some(input)) = (stdin, input) {
+        let _ = stdin.write_all(input).await;
     }
 }
 
@@ -207,19 +299,19 @@ struct Group {
 }
 
 impl Group {
-    fn start(program: &Program, surroundings: &Surroundings<'_>) -> io::Result<Group> {
-        let Some((name, arguments)) = program.command.split_first() else {
+    fn start(launch: &Launch<'_>) -> io::Result<Group> {
+        let Some((name, arguments)) = launch.command.split_first() else {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "the command is empty"));
         };
         let mut command = Command::new(name);
         command
             .args(arguments)
-            .current_dir(surroundings.migrations.join(&program.folder))
-            .stdin(Stdio::null())
+            .current_dir(launch.folder)
+            .stdin(if launch.input.is_some() { Stdio::piped() } else { Stdio::null() })
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .process_group(0);
-        for (name, value) in surroundings.variables() {
+        for (name, value) in &launch.variables {
             match value {
                 Some(value) => command.env(name, value),
                 None => command.env_remove(name),
@@ -295,14 +387,10 @@ fn how(status: ExitStatus) -> String {
     }
 }
 
-fn not_started(
-    program: &Program,
-    surroundings: &Surroundings<'_>,
-    error: &io::Error,
-) -> ProgramError {
-    let folder = surroundings.migrations.join(&program.folder);
-    let name = program.command.first().map(String::as_str).unwrap_or_default();
-    let hint = match error.kind() {
+/// What to do about a program of a migration that could not be started.
+fn not_started(command: &[String], folder: &Path, error: &io::Error) -> String {
+    let name = command.first().map(String::as_str).unwrap_or_default();
+    match error.kind() {
         io::ErrorKind::NotFound if !folder.is_dir() => {
             format!("it runs in {}, which is not there", folder.display())
         }
@@ -324,8 +412,7 @@ fn not_started(
         _ => format!(
             "is it a program for this machine? A script begins with a line like `#!/bin/sh`, or is named with what runs it: [\"sh\", \"{name}\"]"
         ),
-    };
-    ProgramError::NotStarted { command: program.command.join(" "), said: error.to_string(), hint }
+    }
 }
 
 #[cfg(test)]

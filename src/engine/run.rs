@@ -10,6 +10,7 @@ use crate::core::notice::{Notice, Notices};
 use crate::core::plan::{self, Goal, Known, Plan, PlanError, Waits};
 use crate::core::server::Servers;
 use crate::engine::execute::{self, Context, ExecuteError};
+use crate::engine::hook::HookError;
 use crate::engine::join::Helper;
 use crate::engine::lock::{self, LockError, Locked, PairError, Pairing, Read, Waiting, with_lock};
 use crate::engine::{Clock, Means, Stop};
@@ -93,6 +94,9 @@ pub enum RunError {
     /// The same, and what the migration had done was taken back, or was to be.
     #[error("a migration failed, and was rolled back")]
     RolledBack(Box<RolledBack>),
+    /// A command that was to run before it failed. Nothing was changed.
+    #[error(transparent)]
+    Hook(#[from] HookError),
     /// What was confirmed is no longer what would be done.
     #[error("the plan changed while it was being confirmed: another run was here")]
     Changed,
@@ -133,9 +137,10 @@ impl RunError {
                 execute::Cause::Stopped(_) => "stopped",
                 _ => "failed",
             },
+            RunError::Hook(HookError::Stopped(_)) => "stopped",
             RunError::Lock(_) => "locked",
             RunError::Changed | RunError::Plan(_) | RunError::Pair(_) => "refused",
-            RunError::RolledBack(_) | RunError::Store(_) => "failed",
+            RunError::RolledBack(_) | RunError::Store(_) | RunError::Hook(_) => "failed",
         }
     }
 }
@@ -287,6 +292,13 @@ where
                     migrations: plan.work.len(),
                 });
             }
+            // Somebody else may have done all of it in the meantime.
+            if first
+                && !plan.work.is_empty()
+                && let Some(hooks) = means.hooks
+            {
+                hooks.begin(&run, &plan, stop, notices).await?;
+            }
             first = false;
             let context = Context {
                 run: &run,
@@ -386,7 +398,8 @@ fn to_roll_back(error: &ExecuteError, goal: &Goal, set: &MigrationSet) -> Option
         execute::Cause::Obstacle(_) | execute::Cause::Broken(_) | execute::Cause::Program(_) => {
             true
         }
-        execute::Cause::Ask | execute::Cause::Stopped(_) => false,
+        // It comes before a step, and the step is still to come.
+        execute::Cause::Hook(_) | execute::Cause::Ask | execute::Cause::Stopped(_) => false,
     };
     let own = set.get(at.version).map(|migration| migration.options.on_failure);
     let is_wanted = up.on_failure == OnFailure::Rollback || own == Some(OnFailure::Rollback);
@@ -459,6 +472,7 @@ fn describe_execution(error: &ExecuteError) -> String {
         execute::Cause::Obstacle(obstacle) => obstacle.clone(),
         execute::Cause::Broken(broken) => broken.to_string(),
         execute::Cause::Program(error) => error.to_string(),
+        execute::Cause::Hook(error) => error.to_string(),
         execute::Cause::Ask => "only a person can say whether it happened".to_owned(),
         execute::Cause::Stopped(reason) => reason.to_string(),
     };

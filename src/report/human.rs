@@ -182,10 +182,23 @@ impl Human {
                 let line = self.invariant_line(name, *holds, [expected, found], *took);
                 self.line(Volume::Normal, &line);
             }
-            Notice::ProgramSaid { line, .. } => {
-                // It cannot move the cursor or change colours here.
-                let line: String = line.chars().filter(|c| !c.is_control() || *c == '\t').collect();
-                self.line(Volume::Normal, &format!("    {}", self.look.dim(&line)));
+            Notice::ProgramSaid { line, .. } | Notice::HookSaid { line, .. } => {
+                self.line(Volume::Normal, &format!("    {}", self.look.dim(&tame(line))));
+            }
+            Notice::HookStarted { hook, command } => {
+                self.spinner.set_message(format!("{hook}  {command}"));
+                self.spinner.reset_elapsed();
+                self.spinner.enable_steady_tick(Duration::from_millis(120));
+            }
+            Notice::HookFinished { hook, command, took, error: None } => {
+                let line = self.timed("", &format!("{hook}: {command}"), *took);
+                self.line(Volume::Normal, &line);
+            }
+            // That one in front of something failed is the run's own error.
+            Notice::HookFinished { hook, error: Some(error), .. } => {
+                if !hook.starts_with("before_") {
+                    self.line(Volume::Quiet, &self.look.warn(error));
+                }
             }
             Notice::Remark(text) => self.line(Volume::Normal, &self.look.warn(text)),
         }
@@ -356,6 +369,11 @@ fn comparison_line(progress: &ComparisonProgress) -> String {
         more => line.push_str(&format!("  {more} differences are looked at again")),
     }
     line
+}
+
+/// A line that somebody else wrote: it cannot move the cursor or change colours here.
+pub fn tame(line: &str) -> String {
+    line.chars().filter(|c| !c.is_control() || *c == '\t').collect()
 }
 
 /// Writes a line to stderr. A reader that went away (`migrate up 2>&1 | head`)

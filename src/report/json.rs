@@ -96,6 +96,15 @@ pub fn notice(notice: &Notice, at: Timestamp) -> Option<String> {
                 "stream": if *is_error { "stderr" } else { "stdout" }, "line": line,
             }),
         ),
+        Notice::HookStarted { hook, command } => {
+            ("hook_started", json!({ "hook": hook, "command": command }))
+        }
+        Notice::HookFinished { hook, command, took, error } => (
+            "hook_finished",
+            json!({ "hook": hook, "command": command, "ms": millis(*took), "error": error }),
+        ),
+        // What hooks say goes to stderr, whatever stdout is for.
+        Notice::HookSaid { .. } => return None,
         Notice::Remark(text) => ("remark", json!({ "message": text })),
     };
     Some(object(event, at, &fields))

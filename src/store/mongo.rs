@@ -177,7 +177,12 @@ fn failed_as(doing: &'static str, error: &Error, lost: Fate) -> StoreError {
         }
         ErrorKind::Authentication { message, .. } => (
             Fate::Unreachable,
-            Said { message: format!("authentication failed: {message}"), ..Said::default() },
+            // As the server calls it; the driver keeps its code to itself.
+            Said {
+                message: format!("authentication failed: {message}"),
+                code: Some("AuthenticationFailed".to_owned()),
+                ..Said::default()
+            },
         ),
         kind => (lost, Said { message: kind.to_string(), ..Said::default() }),
     };

@@ -165,6 +165,7 @@ pub async fn engine(
             migrations: Path::new("."),
             postgres_url: None,
             mongo_url: None,
+            hooks: None,
         },
     };
     run::run(&mut stores, &stage.goal, None, settings, &mut |_: Notice| {}).await

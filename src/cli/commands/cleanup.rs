@@ -5,7 +5,7 @@ use crate::cli::commands::up::{Manner, carry_out, finish};
 use crate::cli::exit::Exit;
 use crate::cli::failure::Failure;
 use crate::cli::output::Output;
-use crate::cli::project::{self, Project, stop_on_signals};
+use crate::cli::project::{self, Project, stop_on_signals, unless_stopped};
 use crate::core::plan::Goal;
 use crate::report::human::{Volume, duration, migrations};
 use std::time::Instant;
@@ -29,8 +29,9 @@ pub async fn run(global: &Global, args: &args::Cleanup, output: &Output) -> Resu
         output,
         Box::pin(async {
             let goal = goal(args)?;
-            let stop = stop_on_signals(None)?;
-            let mut project = Project::open(global, "cleanup").await?;
+            let stop = stop_on_signals(project::time_limit(global, None)?)?;
+            let opening = Box::pin(Project::open(global, "cleanup"));
+            let mut project = unless_stopped(&stop, opening).await?;
             Ok((
                 carry_out(&mut project, &goal, None, &stop, Manner::default(), output).await?,
                 Exit::Ok,

@@ -6,7 +6,7 @@ use crate::cli::commands::up::{Manner, carry_out, finish};
 use crate::cli::exit::Exit;
 use crate::cli::failure::Failure;
 use crate::cli::output::Output;
-use crate::cli::project::{self, Files, Project, stop_on_signals};
+use crate::cli::project::{self, Files, Project, stop_on_signals, unless_stopped};
 use crate::core::destroys::destroys;
 use crate::core::plan::{Action, Down, Goal, Plan};
 use crate::engine::run::{newest, plan_now};
@@ -39,8 +39,9 @@ pub async fn run(global: &Global, args: &args::Down, output: &Output) -> Result<
         output,
         Box::pin(async {
             let goal = goal(args)?;
-            let stop = stop_on_signals(None)?;
-            let mut project = Project::open_with(global, "down", Files::IfThere).await?;
+            let stop = stop_on_signals(project::time_limit(global, None)?)?;
+            let opening = Box::pin(Project::open_with(global, "down", Files::IfThere));
+            let mut project = unless_stopped(&stop, opening).await?;
             let Project { stores, set, servers, .. } = &mut project;
             let (plan, read) = plan_now(stores, set, servers, &goal).await?;
             if plan.work.is_empty() {

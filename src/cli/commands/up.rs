@@ -3,14 +3,16 @@
 use crate::cli::args::{self, Global};
 use crate::cli::exit::Exit;
 use crate::cli::failure::Failure;
-use crate::cli::output::{Output, SystemClock};
-use crate::cli::project::{self, Project, Ways, stop_on_signals};
+use crate::cli::output::{Output, SystemClock, failure_json};
+use crate::cli::project::{self, Project, Ways, stop_on_signals, unless_stopped};
 use crate::core::id::Phase;
 use crate::core::migration::OnFailure;
 use crate::core::parse::manifest::CleanupPolicy;
 use crate::core::plan::{Goal, OutOfOrder, Plan, Up, Waits};
+use crate::engine::hook::Moment;
 use crate::engine::run::{self, Meanwhile, Report, Settings};
 use crate::report::human::{Volume, duration, migrations};
+use serde_json::Value;
 use std::time::Instant;
 
 /// The goal that the flags describe.
@@ -58,8 +60,9 @@ pub async fn run(global: &Global, args: &args::Up, output: &Output) -> Result<Ex
         output,
         Box::pin(async {
             let mut goal = goal(args)?;
-            let stop = stop_on_signals(args.timeout)?;
-            let mut project = Project::open(global, "up").await?;
+            let stop = stop_on_signals(project::time_limit(global, args.timeout)?)?;
+            let opening = Box::pin(Project::open(global, "up"));
+            let mut project = unless_stopped(&stop, opening).await?;
             complete(&mut goal, &project);
             project.run.release.clone_from(&args.release);
             let report =
@@ -153,7 +156,7 @@ pub async fn carry_out(
     output: &Output,
 ) -> Result<Report, Failure> {
     let mut notices = output.notices();
-    let ways = Ways::of(&project.config, manner.unthrottled);
+    let ways = Ways::of(&project.config, manner.unthrottled).with_hooks(&project.config);
     let settings = Settings {
         set: &project.set,
         servers: &project.servers,
@@ -165,7 +168,40 @@ pub async fn carry_out(
         meanwhile: manner.meanwhile,
         means: ways.means(),
     };
-    let report = run::run(&mut project.stores, goal, confirmed, settings, &mut notices).await;
+    let done = run::run(&mut project.stores, goal, confirmed, settings, &mut notices).await;
+    let finished: Vec<u64> = match &done {
+        Ok(report) => report.finished.iter().map(|version| version.0).collect(),
+        Err(error) => error.finished().iter().map(|version| version.0).collect(),
+    };
+    let report =
+        done.map_err(|error| Failure::from(error).in_folder(&project::folder(&project.config)));
+    if let (Some(hooks), Some((moment, end))) = (ways.hooks(), ending(goal, &report)) {
+        hooks.end(moment, end, &finished, stop, &mut notices).await;
+    }
     notices.finish();
-    report.map_err(|error| Failure::from(error).in_folder(&project::folder(&project.config)))
+    report
+}
+
+/// The hook at the end of a run, and what it is told: none, when somebody asked the
+/// run to stop by a signal, and waits for that.
+fn ending(
+    goal: &Goal,
+    result: &Result<Report, Failure>,
+) -> Option<(Moment, (&'static str, u8, Value))> {
+    match result {
+        Ok(report) => {
+            let moment = match goal {
+                Goal::Up(_) => Moment::AfterUp,
+                Goal::Down(_) => Moment::AfterDown,
+                Goal::Cleanup(_) => return None,
+            };
+            let exit = if report.waiting.is_empty() { Exit::Ok } else { Exit::Pending };
+            Some((moment, (exit.word(), exit.code(), Value::Null)))
+        }
+        Err(failure) if matches!(failure.exit, Exit::Interrupted | Exit::Terminated) => None,
+        Err(failure) => {
+            let end = (failure.exit.word(), failure.exit.code(), failure_json(failure));
+            Some((Moment::OnFailure, end))
+        }
+    }
 }
