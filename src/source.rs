@@ -3,6 +3,7 @@
 use crate::core::migration::MigrationSet;
 use crate::core::parse::folder::{self, Folder, is_hidden, is_ignored};
 use crate::core::problem::Problem;
+use crate::core::template::Vars;
 use std::fs;
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
@@ -53,6 +54,31 @@ pub enum SourceError {
 /// # Errors
 /// [`SourceError::Problems`] has the problems of all migrations, in their order.
 pub fn read(dir: &Path) -> Result<MigrationSet, SourceError> {
+    read_with(dir, &())
+}
+
+/// The same, with variables for templates.
+///
+/// # Errors
+/// As [`read`].
+pub fn read_with(dir: &Path, vars: &dyn Vars) -> Result<MigrationSet, SourceError> {
+    read_those(dir, vars, |_| true)
+}
+
+/// The same, without templates whose variables are not all there: for whoever only
+/// compares the files with what is applied.
+///
+/// # Errors
+/// As [`read`].
+pub fn read_known(dir: &Path, vars: &dyn Vars) -> Result<MigrationSet, SourceError> {
+    read_those(dir, vars, |folder| !folder::lacks_variables(folder, vars))
+}
+
+fn read_those(
+    dir: &Path,
+    vars: &dyn Vars,
+    is_wanted: impl Fn(&Folder) -> bool,
+) -> Result<MigrationSet, SourceError> {
     let mut names = names(dir)?;
     names.sort_by_cached_key(|name| {
         (folder::parse_name(name).ok().map(|(version, _)| version), name.clone())
@@ -60,8 +86,12 @@ pub fn read(dir: &Path) -> Result<MigrationSet, SourceError> {
     let mut migrations = Vec::new();
     let mut problems = Vec::new();
     for name in names {
-        match load(dir, name)?.and_then(|folder| folder::read(&folder)) {
-            Ok(migration) => migrations.push(migration),
+        match load(dir, name)? {
+            Ok(folder) if !is_wanted(&folder) => {}
+            Ok(folder) => match folder::read_with(&folder, vars) {
+                Ok(migration) => migrations.push(migration),
+                Err(found) => problems.extend(found),
+            },
             Err(found) => problems.extend(found),
         }
     }

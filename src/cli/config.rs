@@ -22,6 +22,7 @@ pub use settings::{
 
 use crate::core::id::StoreName;
 use crate::core::problem::{Problem, nearest};
+use crate::core::template::Vars;
 use crate::store::Stores;
 use file::File;
 use layers::{Environment, Layers};
@@ -398,6 +399,20 @@ impl Config {
             })
         };
         self.vars.get(name).or_else(|| other().map(|(_, value)| value)).map(String::as_str)
+    }
+}
+
+impl Vars for Config {
+    fn value(&self, name: &str) -> Option<&str> {
+        self.var(name)
+    }
+
+    fn names(&self) -> Vec<&str> {
+        self.vars.keys().map(String::as_str).collect()
+    }
+
+    fn is_secret(&self, name: &str) -> bool {
+        secret::is_secret_name(name)
     }
 }
 

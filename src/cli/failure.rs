@@ -199,6 +199,7 @@ impl From<PlanError> for Failure {
         let exit = match &error {
             PlanError::Edited { .. }
             | PlanError::EditedInDoubt { .. }
+            | PlanError::Variables { .. }
             | PlanError::Missing(_)
             | PlanError::OutOfOrder { .. }
             | PlanError::Gap { .. }

@@ -42,8 +42,12 @@ pub fn configure(global: &Global) -> Result<Config, Failure> {
     let mut vars = Vec::new();
     for var in &global.vars {
         let Some((name, value)) = var.split_once('=') else {
-            return Err(Failure::new(Exit::Usage, "USAGE", format!("--var {var} has no `=`"))
-                .next("write --var NAME=VALUE"));
+            return Err(Failure::new(
+                Exit::Usage,
+                "USAGE",
+                format!("--var {} has no `=`", redacted(var)),
+            )
+            .next("write --var NAME=VALUE"));
         };
         vars.push((name.to_owned(), value.to_owned()));
     }
@@ -63,7 +67,11 @@ pub fn configure(global: &Global) -> Result<Config, Failure> {
 /// # Errors
 /// Exit code 2: everything that is wrong with it.
 pub fn read_set(config: &Config) -> Result<MigrationSet, Failure> {
-    let set = source::read(&config.dir);
+    told(config, source::read_with(&config.dir, config))
+}
+
+/// As it is told to people.
+fn told(config: &Config, set: Result<MigrationSet, SourceError>) -> Result<MigrationSet, Failure> {
     let set = set.map(|set| match config.postgres {
         Some(_) => set,
         None => set.remembered_in_mongo(),
@@ -108,7 +116,7 @@ pub fn version(text: &str) -> Result<Version, Failure> {
     // A whole folder name is as good: people paste those.
     let digits = text.split(['-', '_']).next().unwrap_or(text);
     digits.parse().map_err(|_| {
-        Failure::new(Exit::Usage, "USAGE", format!("`{text}` is not a version"))
+        Failure::new(Exit::Usage, "USAGE", format!("`{}` is not a version", redacted(text)))
             .next("write its number, as in 007; `migrate status` lists them")
     })
 }
@@ -258,7 +266,9 @@ impl Project {
             Files::IfThere if global.dir.is_none() && !config.dir.exists() => {
                 MigrationSet::default()
             }
-            Files::Needed | Files::IfThere => read_set(&config)?,
+            // Nor are the values that a template was applied with.
+            Files::IfThere => told(&config, source::read_known(&config.dir, &config))?,
+            Files::Needed => read_set(&config)?,
         };
         let run = this_run(command);
         let lock_wait = global.lock_wait.unwrap_or(config.lock_wait);

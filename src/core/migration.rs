@@ -28,6 +28,9 @@ pub struct Migration {
     pub rollback: Rollback,
     /// Limits and wishes from `migration.toml`.
     pub options: Options,
+    /// Its steps were filled in: their checksums are those of values too, while its
+    /// own is that of the template.
+    pub is_template: bool,
 }
 
 /// Everything that reverts a migration, as the history keeps it: texts, not

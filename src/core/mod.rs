@@ -31,5 +31,6 @@ pub mod repair;
 pub mod server;
 pub mod status;
 pub mod step;
+pub mod template;
 pub mod touches;
 pub mod verify;

@@ -52,6 +52,7 @@ pub fn verify(set: &MigrationSet, histories: &Histories, servers: &Servers) -> V
             findings.extend(others(set, histories, servers));
         }
         Err(PlanError::Edited { version, .. }) if seen.contains(&version) => {}
+        Err(PlanError::Variables { version, .. }) if seen.contains(&version) => {}
         Err(PlanError::EditedInDoubt { step, .. }) if seen.contains(&step.version) => {}
         Err(PlanError::Forged { step, .. }) if seen.contains(&step.version) => {}
         Err(PlanError::Unreadable { .. }) => {}
@@ -71,6 +72,7 @@ fn finding(code: &'static str, version: Option<Version>, error: &PlanError) -> F
 pub fn code(error: &PlanError) -> &'static str {
     match error {
         PlanError::Edited { .. } => "CHECKSUM_MISMATCH",
+        PlanError::Variables { .. } => "VARIABLES_CHANGED",
         PlanError::EditedInDoubt { .. } => "EDITED_IN_DOUBT",
         PlanError::Missing(_) => "MISSING",
         PlanError::OutOfOrder { .. } => "OUT_OF_ORDER",

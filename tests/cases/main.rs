@@ -30,6 +30,7 @@ mod sample;
 mod shells;
 mod stores;
 mod tampered;
+mod templates;
 mod unlocked;
 mod unreachable;
 mod wait;

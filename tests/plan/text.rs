@@ -217,6 +217,7 @@ impl World {
             steps,
             rollback,
             options,
+            is_template: false,
         }
     }
 

@@ -11,8 +11,9 @@ use crate::core::id::{Direction, Phase, StoreName, Version};
 use crate::core::migration::{Migration, OnFailure, Options, Rollback};
 use crate::core::parse::manifest::{self, Manifest};
 use crate::core::parse::sql::Transaction;
-use crate::core::problem::{Place, Problem};
+use crate::core::problem::Problem;
 use crate::core::step::{Body, Commit, Step, Timeouts};
+use crate::core::template::{self, Vars};
 use name::{Form, MANIFEST, Script};
 use script::{Manner, script_steps};
 use std::collections::BTreeMap;
@@ -40,9 +41,22 @@ pub struct Folder {
 /// Everything that is wrong with it, by file and place. Where the folder's name
 /// is wrong, just that: its files may not be what they seem.
 pub fn read(folder: &Folder) -> Result<Migration, Vec<Problem>> {
+    read_with(folder, &())
+}
+
+/// The same, with variables for one that is a template.
+///
+/// # Errors
+/// As [`read`], and names that stand for nothing.
+pub fn read_with(folder: &Folder, vars: &dyn Vars) -> Result<Migration, Vec<Problem>> {
     let (version, name) = name::folder(&folder.name).map_err(|problem| vec![problem])?;
     let mut problems = Vec::new();
-    let texts = texts(folder, &mut problems);
+    let templates = texts(folder, &mut problems);
+    let is_template = templates.get(MANIFEST).is_some_and(|text| manifest::is_template(text));
+    let texts = match is_template {
+        true => filled_in(folder, &templates, vars)?,
+        false => templates.clone(),
+    };
     let manifest = match texts.get(MANIFEST).map(|text| manifest::read(text)) {
         None => Some(Manifest::default()),
         Some(Ok(manifest)) => Some(manifest),
@@ -62,13 +76,9 @@ pub fn read(folder: &Folder) -> Result<Migration, Vec<Problem>> {
     if problems.is_empty() {
         problems.extend(nothing_to_apply(folder, &texts, &scripts, &manifest));
     }
-    // What a template says is known only when its variables are.
-    let template = manifest.template.as_ref().is_some_and(|at| at.value);
-    let (steps, found) =
-        if template { Default::default() } else { steps(folder, &texts, &scripts, &manifest) };
+    let (steps, found) = steps(folder, &texts, &scripts, &manifest);
     problems.extend(found);
-    problems.extend(not_yet(folder, &manifest));
-    if !template && problems.is_empty() {
+    if problems.is_empty() {
         problems.extend(unguarded(folder, &steps, &manifest));
     }
     if !problems.is_empty() {
@@ -79,7 +89,7 @@ pub fn read(folder: &Folder) -> Result<Migration, Vec<Problem>> {
         name: name.to_owned(),
         folder: folder.name.clone(),
         description: manifest.description.clone().unwrap_or_else(|| name.replace(['-', '_'], " ")),
-        checksum: Checksum::of_files(texts.iter().map(|(file, text)| (*file, text.as_str()))),
+        checksum: Checksum::of_files(templates.iter().map(|(file, text)| (*file, text.as_str()))),
         steps,
         rollback: rollback(&texts, &scripts, &manifest),
         options: Options {
@@ -90,7 +100,38 @@ pub fn read(folder: &Folder) -> Result<Migration, Vec<Problem>> {
             independent: manifest.independent.is_some_and(|at| at.value),
             phase_pause: manifest.phase_pause.map_or(Duration::ZERO, |at| at.value),
         },
+        is_template,
     })
+}
+
+/// Whether it is a template that cannot be filled in with these variables.
+pub fn lacks_variables(folder: &Folder, vars: &dyn Vars) -> bool {
+    let templates = texts(folder, &mut Vec::new());
+    templates.get(MANIFEST).is_some_and(|text| manifest::is_template(text))
+        && filled_in(folder, &templates, vars).is_err()
+}
+
+/// The files of a template, with values in place of names: its scripts and its
+/// manifest. What its programs read is theirs.
+fn filled_in<'a>(
+    folder: &Folder,
+    templates: &BTreeMap<&'a str, String>,
+    vars: &dyn Vars,
+) -> Result<BTreeMap<&'a str, String>, Vec<Problem>> {
+    let mut problems = Vec::new();
+    let mut texts = BTreeMap::new();
+    for (file, text) in templates {
+        let is_read = *file == MANIFEST || Script::of(file).is_some();
+        let text = match if is_read { template::render(text, vars) } else { Ok(text.clone()) } {
+            Ok(text) => text,
+            Err(found) => {
+                problems.extend(found.into_iter().map(|it| it.file(path(folder, file))));
+                continue;
+            }
+        };
+        texts.insert(*file, text);
+    }
+    if problems.is_empty() { Ok(texts) } else { Err(sorted(problems)) }
 }
 
 /// The steps that revert a migration, from what the history keeps, in the order
@@ -236,22 +277,6 @@ fn unguarded(folder: &Folder, steps: &[Step], manifest: &Manifest) -> Vec<Proble
     }
     };
     locked.map(problem).collect()
-}
-
-/// What is read and checked, but cannot be carried out yet. A line goes when what
-/// it speaks of comes.
-fn not_yet(folder: &Folder, manifest: &Manifest) -> Vec<Problem> {
-    let mut found: Vec<(&Place, &str)> = Vec::new();
-    let mut key = |place, what| found.push((place, what));
-    let template = manifest.template.iter().filter(|at| at.value);
-    template.for_each(|at| key(&at.place, "templates are"));
-    let problem = |(place, what): (&Place, &str)| Problem {
-        file: path(folder, MANIFEST),
-        at: Some(place.clone()),
-        message: format!("{what} not supported yet"),
-        hint: Some("see CHANGELOG.md for what this release can do".to_owned()),
-    };
-    found.into_iter().map(problem).collect()
 }
 
 fn path(folder: &Folder, file: &str) -> String {
@@ -752,15 +777,6 @@ mod tests {
     }
 
     #[test]
-    fn what_the_manifest_asks_for_and_is_not_there_yet_is_refused() {
-        check(
-            &[("up.sql", "SELECT 1"), ("migration.toml", "description = 'x'\ntemplate = true")],
-            &expect![[r#"
-                007-product_stock/migration.toml:2:1: templates are not supported yet; see CHANGELOG.md for what this release can do"#]],
-        );
-    }
-
-    #[test]
     fn what_the_manifest_asks_for_and_happens_anyway_is_not_refused() {
         let manifest = "cleanup = 'auto'\nindependent = false\nphase_pause = '0s'\non_failure = 'stop'\ntemplate = false";
         check(
@@ -805,13 +821,47 @@ mod tests {
         );
     }
 
+    struct Region(&'static str);
+
+    impl Vars for Region {
+        fn value(&self, name: &str) -> Option<&str> {
+            (name == "region").then_some(self.0)
+        }
+        fn names(&self) -> Vec<&str> {
+            vec!["region"]
+        }
+        fn is_secret(&self, _: &str) -> bool {
+            false
+        }
+    }
+
     #[test]
-    fn a_template_is_not_read_as_what_it_is_not_yet() {
+    fn a_template_is_filled_in_and_its_checksum_is_not() {
+        let files = [
+            ("migration.toml", "template = true\ndescription = '{{region}}'"),
+            ("up.sql", "SELECT '{{region}}'"),
+            ("down.sql", "SELECT '{{region}}-1'"),
+        ];
+        let read = |region| read_with(&folder(&files), &Region(region)).expect("it is right");
+        let (eu, us) = (read("eu"), read("us"));
+        assert!(eu.is_template);
+        assert_eq!(eu.description, "eu");
+        assert_eq!(eu.rollback.scripts["down.sql"], "SELECT 'eu-1'");
+        assert_eq!(eu.checksum, us.checksum);
+        assert_ne!(eu.steps[0].checksum, us.steps[0].checksum);
+        expect!["up/postgres/1 Atomic 007-product_stock/up.sql:1 SELECT 'eu'"]
+            .assert_eq(&show(&eu.steps));
+        let several = read_with(&folder(&files), &Region("a'; VACUUM; SELECT 'b"));
+        assert_eq!(several.map(|migration| migration.steps.len()), Ok(3));
+    }
+
+    #[test]
+    fn names_in_a_template_that_stand_for_nothing_are_told_together() {
         check(
-            &[("up.sql", "COMMIT {{a}}"), ("migration.toml", "\ntemplate = true")],
-            &expect![
-                "007-product_stock/migration.toml:2:1: templates are not supported yet; see CHANGELOG.md for what this release can do"
-            ],
+            &[("up.sql", "COMMIT {{a}}"), ("migration.toml", "\ntemplate = true # {{b}}")],
+            &expect![[r"
+                007-product_stock/migration.toml:2:19: there is no variable `b`; set it: `--var b=VALUE`, MIGRATE_VAR_B, or `b` in [vars] of migrate.toml
+                007-product_stock/up.sql:1:8: there is no variable `a`; set it: `--var a=VALUE`, MIGRATE_VAR_A, or `a` in [vars] of migrate.toml"]],
         );
     }
 

@@ -169,6 +169,14 @@ pub fn read(text: &str) -> Result<Manifest, Vec<Problem>> {
     if problems.is_empty() { Ok(manifest) } else { Err(problems) }
 }
 
+/// Whether the migration is a template. Nothing else is looked at: before names are
+/// filled in, the rest may be anything.
+pub fn is_template(text: &str) -> bool {
+    let document = DeTable::parse(text).ok();
+    let value = document.as_ref().and_then(|document| document.get_ref().get("template"));
+    value.is_some_and(|value| value.get_ref().as_bool() == Some(true))
+}
+
 fn manifest(mut root: Table<'_>) -> Manifest {
     let mut manifest = Manifest::default();
     options::read(&mut root, &mut manifest);

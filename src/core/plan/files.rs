@@ -49,6 +49,12 @@ pub fn edited(histories: &Histories, migration: &Migration) -> Option<PlanError>
     if accepted(histories, version) == Some(migration.checksum) {
         return None;
     }
+    if let Some(step) = other_values(histories, migration) {
+        let folder = migration.folder.clone();
+        // What is done is done, with the values of then.
+        let is_open = !is_completed(histories, version);
+        return is_open.then_some(PlanError::Variables { folder, version, step });
+    }
     let error = |step: Option<StepName>, recorded, file| PlanError::Edited {
         folder: migration.folder.clone(),
         version,
@@ -167,9 +173,29 @@ fn baseline_checksum(histories: &Histories, version: Version) -> Option<Checksum
     states.into_iter().find(|state| is_live(state)).map(|state| state.migration_checksum)
 }
 
+/// A step of a template that was applied with other values than those of now: the
+/// template is the same, and the step is not.
+fn other_values(histories: &Histories, migration: &Migration) -> Option<StepName> {
+    if !migration.is_template {
+        return None;
+    }
+    let mut live = forward(histories, migration.version).filter(|(.., state)| is_live(state));
+    let differs = live.find(|(_, name, state)| {
+        let step = migration.steps.iter().find(|step| step.name == **name);
+        state.migration_checksum == migration.checksum
+            && step.map(|step| step.checksum) != Some(state.checksum)
+    });
+    differs.map(|(_, name, _)| name.clone())
+}
+
 /// Whether everything the migration asks for has been applied, or recorded as
 /// if it had.
 pub(super) fn is_done(histories: &Histories, migration: &Migration) -> bool {
+    // As other values made them, its steps are all there; what they would be now
+    // says nothing about that.
+    if is_completed(histories, migration.version) && other_values(histories, migration).is_some() {
+        return true;
+    }
     if accepted(histories, migration.version) == Some(migration.checksum)
         && is_completed(histories, migration.version)
     {

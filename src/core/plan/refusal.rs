@@ -32,6 +32,18 @@ pub enum PlanError {
     },
     /// Exit code 5.
     #[error(
+        "step {step} of {folder} was begun with other values of its template's variables, and the migration is not finished"
+    )]
+    Variables {
+        /// The migration's folder.
+        folder: String,
+        /// Its version.
+        version: Version,
+        /// The step.
+        step: StepName,
+    },
+    /// Exit code 5.
+    #[error(
         "step {name} of {folder} was edited while it is in doubt (started {recorded}, file {file})",
         name = .step.name, recorded = .recorded.short(),
         file = .file.as_ref().map_or("none".to_owned(), Checksum::short)
@@ -198,6 +210,7 @@ impl PlanError {
             PlanError::Edited { version, .. } => format!(
                 "restore the file as it was, and put the change into a new migration; if the edit does not matter, `migrate repair --accept-checksum {version}`"
             ),
+            PlanError::Variables { .. } => "what is left of it belongs to what is applied: run it with the values of then (`--var`, MIGRATE_VAR_…, [vars] in migrate.toml), or take back with `migrate down` what is applied".to_owned(),
             PlanError::EditedInDoubt { step, store, .. } => format!(
                 "only its old text tells what is left of it: restore the text and run `migrate up` again, which settles the step, and edit it then; or look at {title}, and when nothing of the step is there, `migrate repair --mark-reverted {step} --store {store}`",
                 title = store.title()
