@@ -21,6 +21,8 @@ mod classify;
 
 /// Which columns an `UPDATE` assigns.
 pub mod assigned;
+/// What a statement does, in outline.
+pub mod outline;
 /// Which tables a statement names.
 pub mod relations;
 
