@@ -71,6 +71,7 @@ async fn dispatch(cli: Cli, output: &Output) -> Result<u8, Failure> {
         Command::Doctor => commands::doctor::run(global, output).await?,
         Command::History(args) => commands::history::run(global, &args, output).await?,
         Command::Verify => commands::verify::run(global, output).await?,
+        Command::Lint(args) => commands::lint::run(global, &args, output)?,
         Command::Repair(args) => Box::pin(commands::repair::run(global, &args, output)).await?,
         Command::Baseline(args) => Box::pin(commands::baseline::run(global, &args, output)).await?,
         Command::Import(args) => Box::pin(commands::import::run(global, &args, output)).await?,

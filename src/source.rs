@@ -1,5 +1,6 @@
 //! Reads the migrations folder: bytes only. What they mean is decided by [`core::parse`](crate::core::parse).
 
+use crate::core::lint::Input;
 use crate::core::migration::MigrationSet;
 use crate::core::parse::folder::{self, Folder, is_hidden, is_ignored};
 use crate::core::problem::Problem;
@@ -79,28 +80,50 @@ fn read_those(
     vars: &dyn Vars,
     is_wanted: impl Fn(&Folder) -> bool,
 ) -> Result<MigrationSet, SourceError> {
-    let mut names = names(dir)?;
-    names.sort_by_cached_key(|name| {
-        (folder::parse_name(name).ok().map(|(version, _)| version), name.clone())
-    });
-    let mut migrations = Vec::new();
-    let mut problems = Vec::new();
-    for name in names {
-        match load(dir, name)? {
-            Ok(folder) if !is_wanted(&folder) => {}
-            Ok(folder) => match folder::read_with(&folder, vars) {
-                Ok(migration) => migrations.push(migration),
-                Err(found) => problems.extend(found),
-            },
-            Err(found) => problems.extend(found),
-        }
-    }
+    let read = |folder: &Folder| match is_wanted(folder) {
+        true => folder::read_with(folder, vars).map(Some),
+        false => Ok(None),
+    };
+    let (migrations, mut problems) = each(dir, read)?;
+    let migrations = migrations.into_iter().flatten().collect();
     match MigrationSet::new(migrations) {
         Ok(set) if problems.is_empty() => return Ok(set),
         Ok(_) => {}
         Err(problem) => problems.push(problem),
     }
     Err(SourceError::Problems(problems))
+}
+
+/// Reads every migration of a folder, and keeps the texts it was read from.
+///
+/// # Errors
+/// As [`read`].
+pub fn inputs(dir: &Path) -> Result<Vec<Input>, SourceError> {
+    let (inputs, mut problems) = each(dir, Input::read)?;
+    let migrations = inputs.iter().map(|input| input.migration.clone()).collect();
+    problems.extend(MigrationSet::new(migrations).err());
+    if problems.is_empty() { Ok(inputs) } else { Err(SourceError::Problems(problems)) }
+}
+
+/// What is made of each folder, in the order of their versions, and the problems of
+/// all.
+fn each<T>(
+    dir: &Path,
+    make: impl Fn(&Folder) -> Result<T, Vec<Problem>>,
+) -> Result<(Vec<T>, Vec<Problem>), SourceError> {
+    let mut names = names(dir)?;
+    names.sort_by_cached_key(|name| {
+        (folder::parse_name(name).ok().map(|(version, _)| version), name.clone())
+    });
+    let mut made = Vec::new();
+    let mut problems = Vec::new();
+    for name in names {
+        match load(dir, name)?.and_then(|folder| make(&folder)) {
+            Ok(one) => made.push(one),
+            Err(found) => problems.extend(found),
+        }
+    }
+    Ok((made, problems))
 }
 
 /// The names of the folders in `dir`.

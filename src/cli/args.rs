@@ -107,6 +107,8 @@ pub enum Command {
     History(History),
     /// Compare the files with both histories, and the histories with each other
     Verify,
+    /// Find hazards in the migrations, without a database
+    Lint(Lint),
     /// Say what is wrong with a history; with a flag, mend that one thing
     Repair(Repair),
     /// Take the lease away from a run
@@ -127,6 +129,30 @@ pub enum Command {
     Completions(Completions),
     /// Write the manual page, as `man` reads it
     Man,
+}
+
+/// `lint`.
+#[derive(Args, Clone, Debug)]
+pub struct Lint {
+    /// How findings are told [default: human]
+    #[arg(long, value_enum, value_name = "FORMAT")]
+    pub format: Option<LintFormat>,
+    /// Only what is new since this branch, tag or commit
+    #[arg(long, value_name = "REF")]
+    pub base: Option<String>,
+}
+
+/// How findings are told.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
+pub enum LintFormat {
+    /// With the lines that they are about
+    Human,
+    /// One JSON object, as --output json
+    Json,
+    /// Annotations of a GitHub workflow
+    Github,
+    /// SARIF 2.1.0
+    Sarif,
 }
 
 /// `repair`.

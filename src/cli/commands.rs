@@ -9,6 +9,7 @@ pub mod down;
 pub mod history;
 pub mod import;
 pub mod init;
+pub mod lint;
 pub mod man;
 pub mod new;
 pub mod plan;

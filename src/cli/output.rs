@@ -92,6 +92,12 @@ impl Output {
         let _ = std::io::stdout().lock().write_all(text);
     }
 
+    /// A line on stdout, whatever stdout is for.
+    #[expect(clippy::unused_self, reason = "whoever prints has an output")]
+    pub fn line(&self, text: &str) {
+        print(text);
+    }
+
     /// What was done, for people: on stderr, because it is no result.
     pub fn remark(&self, text: &str) {
         if self.volume > Volume::Quiet && !self.is_json() {
@@ -225,7 +231,7 @@ pub fn show(failure: &Failure, look: Look) -> String {
 }
 
 /// The line of the file, with what is meant underlined.
-fn snippet(file: &str, place: &Place, look: Look) -> String {
+pub fn snippet(file: &str, place: &Place, look: Look) -> String {
     let byte = |column: u32| {
         let column = usize::try_from(column).unwrap_or(usize::MAX);
         place.text.char_indices().nth(column).map_or(place.text.len(), |(byte, _)| byte)

@@ -76,7 +76,12 @@ fn told(config: &Config, set: Result<MigrationSet, SourceError>) -> Result<Migra
         Some(_) => set,
         None => set.remembered_in_mongo(),
     });
-    set.map_err(|error| match error {
+    set.map_err(|error| of_source(error, config))
+}
+
+/// Why the migrations cannot be read.
+pub fn of_source(error: SourceError, config: &Config) -> Failure {
+    match error {
         SourceError::Problems(problems) => {
             Failure::of_problems(problems).in_folder(&folder(config))
         }
@@ -87,7 +92,7 @@ fn told(config: &Config, set: Result<MigrationSet, SourceError>) -> Result<Migra
         )
         .next("`migrate init` makes one, `--dir` names another"),
         error @ SourceError::Io { .. } => Failure::new(Exit::Usage, "NO_MIGRATIONS", chain(&error)),
-    })
+    }
 }
 
 /// The migrations folder as seen from the working directory.

@@ -19,6 +19,7 @@ pub mod hex;
 pub mod history;
 pub mod id;
 pub mod import;
+pub mod lint;
 pub mod mapping;
 pub mod migration;
 pub mod notice;

@@ -76,7 +76,7 @@ impl Touches {
 
 /// A table without a schema is looked up by the search path, which the text does
 /// not tell: it may be that of any schema.
-fn may_be_same(a: &(StoreName, String), b: &(StoreName, String)) -> bool {
+pub(crate) fn may_be_same(a: &(StoreName, String), b: &(StoreName, String)) -> bool {
     if a.0 != b.0 || a.0 == StoreName::Mongo {
         return a == b;
     }

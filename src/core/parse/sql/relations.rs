@@ -2,7 +2,7 @@
 //! touches.
 //!
 //! The tree of `squawk-syntax` says of each name what it is: a table, a view, an
-//! index, an alias. It is used here and nowhere else. Whoever asks wants to know
+//! index, an alias. Besides `lint::known` nobody else uses it. Whoever asks wants to know
 //! what is certain, so whatever is not understood is said to hide something.
 //! What is behind a name (the tables of a view, what a trigger does) no text tells.
 
@@ -26,7 +26,7 @@ const DEPTH_MAX: usize = 500;
 const CHAIN_MAX: usize = 10_000;
 
 /// Enough for what the limits let through. Only what is used becomes memory.
-const STACK_BYTES: usize = 256 << 20;
+pub(crate) const STACK_BYTES: usize = 256 << 20;
 
 /// What a statement names.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
@@ -60,7 +60,8 @@ fn hiding(why: String) -> Relations {
     Relations { hides: Some(why), ..Relations::default() }
 }
 
-fn beyond_limits(statement: &str) -> Option<String> {
+/// Why a statement is not parsed, if it is not.
+pub(crate) fn beyond_limits(statement: &str) -> Option<String> {
     if statement.len() > BYTES_MAX {
         return Some("it is longer than 1 MiB".to_owned());
     }
