@@ -2,4 +2,5 @@
 DROP TRIGGER users_roles_follow ON users;
 DROP FUNCTION users_roles_follow();
 ALTER TABLE users DROP COLUMN role;
+-- lockstep:ignore rename-column the release that is left asks for either name
 ALTER TABLE users RENAME COLUMN roles_array TO roles;

@@ -93,7 +93,6 @@ impl Output {
     }
 
     /// A line on stdout, whatever stdout is for.
-    #[expect(clippy::unused_self, reason = "whoever prints has an output")]
     pub fn line(&self, text: &str) {
         print(text);
     }

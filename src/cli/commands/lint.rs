@@ -50,7 +50,9 @@ fn lint_project(
     let inputs = source::inputs(&config.dir).map_err(|error| {
         if let (LintFormat::Github, SourceError::Problems(problems)) = (format, &error) {
             let folder = folder(&config);
-            problems.iter().for_each(|it| output.line(&forms::github_problem(it, &folder)));
+            for problem in problems {
+                output.line(&forms::github_problem(problem, &folder));
+            }
         }
         of_source(error, &config)
     })?;
@@ -63,7 +65,9 @@ fn lint_project(
         LintFormat::Human => output.result(&report.human(output.result_look)),
         LintFormat::Json => output.object("lint", &report.json()),
         LintFormat::Github => {
-            report.github().iter().for_each(|line| output.line(line));
+            for line in report.github() {
+                output.line(&line);
+            }
             output.remark(&report.summary());
         }
         LintFormat::Sarif => {

@@ -54,8 +54,16 @@ fn check(subject: &Subject<'_>) -> Vec<Hit> {
                 let message = format!(
                     "the build stops at the first value in `{collection}` that is there twice, and nothing has looked for one"
                 );
+                let partial = index.document.get_document("partialFilterExpression").ok();
+                let only = match (partial, fields.first()) {
+                    (Some(partial), _) => format!("{{ $match: {partial} }}, "),
+                    (None, Some(field)) if index.document.get_bool("sparse").unwrap_or(false) => {
+                        format!("{{ $match: {{ '{field}': {{ $exists: true }} }} }}, ")
+                    }
+                    _ => String::new(),
+                };
                 let help = format!(
-                    "Look first: db.getCollection('{collection}').aggregate([{{ $group: {{ _id: {group}, n: {{ $sum: 1 }} }} }}, {{ $match: {{ n: {{ $gt: 1 }} }} }}]). As an invariant, with this index in the cleanup, it is looked at each time."
+                    "Look first: db.getCollection('{collection}').aggregate([{only}{{ $group: {{ _id: {group}, n: {{ $sum: 1 }} }} }}, {{ $match: {{ n: {{ $gt: 1 }} }} }}]). As an invariant, with this index in the cleanup, it is looked at each time."
                 );
                 hits.push(statement.hit(message).help(help));
             }

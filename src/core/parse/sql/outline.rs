@@ -367,8 +367,7 @@ pub fn row_changes(statement: &str) -> Vec<RowChange> {
                     && statement[token.range.clone()].eq_ignore_ascii_case(word)
             })
         };
-        let is_first = at == 0
-            || matches!(tokens[at - 1].kind, TokenKind::Symbol(b'(') | TokenKind::Symbol(b')'));
+        let is_first = at == 0 || matches!(tokens[at - 1].kind, TokenKind::Symbol(b'(' | b')'));
         if token.kind != TokenKind::Word || !is_first {
             continue;
         }

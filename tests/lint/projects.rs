@@ -1,0 +1,37 @@
+//! What comes with the program has nothing to be found in it.
+
+use std::path::Path;
+
+use crate::{Folder, migrate, run};
+
+#[test]
+fn the_sample_project_has_no_finding() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let (stdout, stderr, code) = run(&mut migrate(root, &["lint"]));
+    assert_eq!(
+        (stdout.as_str(), code),
+        ("nothing found in 9 migrations (11 suppressed)\n", 0),
+        "{stderr}"
+    );
+}
+
+#[test]
+fn what_init_and_new_write_has_no_finding() {
+    let folder = Folder::new(&[]);
+    for arguments in [
+        &["init"][..],
+        &["new", "both"],
+        &["new", "phased", "--phased"],
+        &["new", "one store", "--store", "postgres"],
+        &["new", "the other", "--store", "mongo", "--phased"],
+    ] {
+        assert!(folder.command(arguments).output().unwrap().status.success());
+    }
+    assert_eq!(folder.lint(0, &[]), "nothing found in 5 migrations\n");
+}
+
+#[test]
+fn a_project_without_migrations_has_no_finding() {
+    let folder = Folder::new(&[("migrations/README.md", "")]);
+    assert_eq!(folder.lint(0, &[]), "nothing found in 0 migrations\n");
+}
