@@ -5,13 +5,11 @@ use crate::mongo;
 use crate::postgres;
 use crate::proxy::{Cut, cutting_after};
 use crate::standalone::Standalone;
-use crate::subject::{Subject, fate, leased, record_of, take};
+use crate::subject::{Recorded, Subject, fate, leased, take};
 use bson::{Bson, Document, doc};
 use lockstep::core::backfill::{Batch, Key, Shard};
-use lockstep::core::history::{Event, Record};
 use lockstep::core::parse::manifest::{By, Work};
-use lockstep::core::step::Timeouts;
-use lockstep::store::backfill::{Backfills, Job, is_passing};
+use lockstep::store::backfill::{Backfills, is_passing};
 use lockstep::store::copy::{Page, PageLimit, Query, Source, Target};
 use lockstep::store::mongo::Mongo;
 use lockstep::store::postgres::Postgres;
@@ -22,38 +20,14 @@ use std::time::Duration;
 /// More than any page here has.
 const BYTES: usize = 8 << 20;
 
-/// The copy, and what it is recorded under.
-struct Copy {
-    work: Work,
-    record: Record,
-    timeouts: Timeouts,
-    max_bad: u64,
+fn copy_of(query: &str, by: By) -> Recorded {
+    Recorded::new(Work::CopyToMongo { query: query.to_owned(), to: "c".to_owned(), by })
 }
 
-impl Copy {
-    fn new(query: &str, by: By) -> Copy {
-        Copy {
-            work: Work::CopyToMongo { query: query.to_owned(), to: "c".to_owned(), by },
-            record: record_of(1, "execute/copy", 1, Event::Progress),
-            timeouts: Timeouts::default(),
-            max_bad: 0,
-        }
-    }
-
-    fn job(&self) -> Job<'_> {
-        Job {
-            work: &self.work,
-            record: &self.record,
-            timeouts: self.timeouts,
-            max_bad: self.max_bad,
-        }
-    }
-
-    fn rows(&self) -> Query<'_> {
-        match &self.work {
-            Work::CopyToMongo { query, by, .. } => Query { sql: query, key: by.columns() },
-            other => panic!("{other:?}"),
-        }
+fn rows(copy: &Recorded) -> Query<'_> {
+    match &copy.work {
+        Work::CopyToMongo { query, by, .. } => Query { sql: query, key: by.columns() },
+        other => panic!("{other:?}"),
     }
 }
 
@@ -66,8 +40,8 @@ fn on(fields: &[&str]) -> By {
 }
 
 /// All of `t`, by its `id`.
-fn plain() -> Copy {
-    Copy::new("SELECT id AS _id, n FROM t", id("_id"))
+fn plain() -> Recorded {
+    copy_of("SELECT id AS _id, n FROM t", id("_id"))
 }
 
 const NUMBERED: &str = "CREATE TABLE t (id int PRIMARY KEY, n int); \
@@ -79,12 +53,12 @@ struct World {
     mongo: mongo::Server,
     source: Postgres,
     target: Mongo,
-    copy: Copy,
+    copy: Recorded,
 }
 
 impl World {
     /// With what a script makes in Postgres.
-    async fn new(script: &str, copy: Copy) -> World {
+    async fn new(script: &str, copy: Recorded) -> World {
         let postgres = postgres::Server::new().await;
         let mongo = mongo::Server::new().await;
         postgres.run(script).await;
@@ -102,7 +76,7 @@ impl World {
         let World { source, target, copy, .. } = self;
         target.ready(copy.job()).await?;
         let past = target.shards(copy.job()).await.unwrap();
-        let survey = source.survey_rows(copy.rows(), copy.timeouts, shards, &past).await?;
+        let survey = source.survey_rows(rows(copy), copy.timeouts, shards, &past).await?;
         Ok(survey.shards)
     }
 
@@ -115,7 +89,7 @@ impl World {
     async fn page(&mut self, shard: &Shard, limit: PageLimit) -> Result<Page, StoreError> {
         let World { source, copy, .. } = self;
         let (after, upto) = (shard.after.as_ref(), Some(&shard.upto));
-        source.page(copy.rows(), copy.timeouts, after, upto, limit).await
+        source.page(rows(copy), copy.timeouts, after, upto, limit).await
     }
 
     async fn put(&mut self, shard: &Shard, page: &Page) -> Result<Option<Batch>, StoreError> {
@@ -222,7 +196,7 @@ async fn rows_are_copied_once_along_keys_of_every_type() {
             "{types}; CREATE TABLE t (k {kind} PRIMARY KEY, n int); \
              INSERT INTO t SELECT {value}, i FROM generate_series(1, 60) AS i"
         );
-        let copy = Copy::new("SELECT n, k FROM t", id("k"));
+        let copy = copy_of("SELECT n, k FROM t", id("k"));
         let mut world = World::new(&script, copy).await;
         let (rows, shards) = [(7, 1), (1, 4), (60, 1), (59, 3)][at % 4];
         let begun = world.begin(shards).await;
@@ -250,7 +224,7 @@ async fn values_arrive_as_the_type_table_says() {
         INSERT INTO t VALUES (1, 'ok', '{ok,bad,NULL}', 1.5, '{1.25}', '2000-01-01T00:00:00.123999Z', \
         '{\"a\": [1, 2.5]}', '\\x0102', ARRAY['00000000-0000-0000-0000-000000000001'::uuid], true), \
         (2, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL)";
-    let mut world = World::new(script, Copy::new("SELECT * FROM t -- all of it", id("id"))).await;
+    let mut world = World::new(script, copy_of("SELECT * FROM t -- all of it", id("id"))).await;
     assert_eq!(world.copied(10).await, (2, 2));
     let uuid = bson::Binary {
         subtype: bson::spec::BinarySubtype::Uuid,
@@ -305,7 +279,7 @@ async fn fields_find_a_document_that_keeps_its_id() {
     let script = "CREATE TABLE t (a int, b text, n int, PRIMARY KEY (a, b)); \
                   INSERT INTO t SELECT i % 5, 'b' || i, i FROM generate_series(1, 40) AS i";
     for rows in [1, 3, 100] {
-        let copy = Copy::new("SELECT a, b, n FROM t", on(&["a", "b"]));
+        let copy = copy_of("SELECT a, b, n FROM t", on(&["a", "b"]));
         let mut world = World::new(script, copy).await;
         let refusal = world.refusal().await;
         has(&refusal, &["no index of c begins with (a, b)", "createIndex({ \"a\": 1, \"b\": 1 }"]);
@@ -364,7 +338,7 @@ async fn what_has_no_key_to_go_along_is_refused() {
         ),
         ("SELECT id, t AS whole FROM t", id("id"), ["column `whole` is of type t", "cast it"]),
     ] {
-        let mut world = World::new(script, Copy::new(query, by)).await;
+        let mut world = World::new(script, copy_of(query, by)).await;
         world
             .mongo
             .run(doc! { "createIndexes": "c", "indexes": [
@@ -376,10 +350,10 @@ async fn what_has_no_key_to_go_along_is_refused() {
     // Two of its values are equal and are two documents.
     let script = "CREATE EXTENSION citext; CREATE TABLE t (id citext NOT NULL); \
                   CREATE INDEX ON t (id); INSERT INTO t VALUES ('A'), ('a')";
-    let mut world = World::new(script, Copy::new("SELECT id FROM t", id("id"))).await;
+    let mut world = World::new(script, copy_of("SELECT id FROM t", id("id"))).await;
     has(&world.refusal().await, &["`id` is of type citext", "cast it"]);
     let script = "CREATE TABLE t (id int)";
-    let mut world = World::new(script, Copy::new("SELECT nothing FROM t", id("nothing"))).await;
+    let mut world = World::new(script, copy_of("SELECT nothing FROM t", id("nothing"))).await;
     let error = world.survey(1).await.unwrap_err();
     assert_eq!(error.said.code.as_deref(), Some("SQLSTATE 42703"), "{error}");
 }
@@ -399,7 +373,7 @@ async fn two_rows_of_one_key_are_refused_wherever_a_page_ends() {
              INSERT INTO t SELECT {value}, i FROM generate_series(20, 29) AS i"
         );
         for rows in [1, 2, 3, 100] {
-            let mut world = World::new(&script, Copy::new("SELECT k, n FROM t", id("k"))).await;
+            let mut world = World::new(&script, copy_of("SELECT k, n FROM t", id("k"))).await;
             world.begin(1).await;
             let error = world.go_through(rows).await.unwrap_err();
             has(&said(&error), &["two rows with the key", "DISTINCT ON"]);
@@ -416,9 +390,9 @@ async fn what_would_read_or_sort_everything_for_each_page_is_refused() {
         INSERT INTO other SELECT i, i, i FROM generate_series(1, 100000) AS i; \
         CREATE TABLE small (id int, name text); INSERT INTO small SELECT i, 'g' || i FROM generate_series(0, 8) AS i; \
         ANALYZE";
-    let by_id = |query: &str| Copy::new(query, id("id"));
+    let by_id = |query: &str| copy_of(query, id("id"));
     for (copy, part) in [
-        (Copy::new("SELECT k, n FROM t", id("k")), "read all of t"),
+        (copy_of("SELECT k, n FROM t", id("k")), "read all of t"),
         (by_id("SELECT id::text AS id, n FROM t"), "read all of t"),
         (by_id("SELECT id + 0 AS id, n FROM t"), "read all of t"),
         (by_id("SELECT t.id, o.n FROM t JOIN other AS o ON o.t = t.id"), "read all of other"),
@@ -441,7 +415,7 @@ async fn what_would_read_or_sort_everything_for_each_page_is_refused() {
         "VALUES (1, 2), (3, 4)",
     ] {
         let copy = match query.starts_with("VALUES") {
-            true => Copy::new("SELECT * FROM (VALUES (1, 2), (3, 4)) AS v (id, n)", id("id")),
+            true => copy_of("SELECT * FROM (VALUES (1, 2), (3, 4)) AS v (id, n)", id("id")),
             false => by_id(query),
         };
         let mut world = World::new(script, copy).await;
@@ -457,7 +431,7 @@ async fn a_row_that_cannot_be_copied_is_named_and_its_page_goes_on() {
     let script = "CREATE TABLE t (id int PRIMARY KEY, n numeric); \
                   INSERT INTO t SELECT i, i FROM generate_series(1, 9) AS i; \
                   UPDATE t SET n = 1e40 + 1 WHERE id = 4; UPDATE t SET n = 1e40 + 2 WHERE id = 9";
-    let mut world = World::new(script, Copy::new("SELECT id, n FROM t", id("id"))).await;
+    let mut world = World::new(script, copy_of("SELECT id, n FROM t", id("id"))).await;
     let shards = world.begin(1).await;
     for (rows, bad) in [(3, vec![]), (4, vec!["4"]), (100, vec!["4", "9"])] {
         let page = world.page(&shards[0], PageLimit { rows, bytes: BYTES }).await.unwrap();
@@ -477,7 +451,7 @@ async fn a_page_ends_where_its_bytes_do_and_has_one_row_at_least() {
     let script = "CREATE TABLE t (id int PRIMARY KEY, n text); \
                   INSERT INTO t SELECT i, repeat('x', 1000) FROM generate_series(1, 500) AS i; \
                   INSERT INTO t SELECT i, repeat('x', 100000) FROM generate_series(501, 510) AS i";
-    let mut world = World::new(script, Copy::new("SELECT id, n FROM t", id("id"))).await;
+    let mut world = World::new(script, copy_of("SELECT id, n FROM t", id("id"))).await;
     world.begin(1).await;
     let mut shard = world.claimed().await.unwrap();
     let mut pages = Vec::new();
@@ -530,7 +504,7 @@ async fn a_moment_that_mongodb_has_is_not_two_at_the_edge_of_a_sweep() {
             "CREATE TABLE t (k timestamptz PRIMARY KEY, n int); INSERT INTO t VALUES ('{}', 1)",
             at(last)
         );
-        let mut world = World::new(&script, Copy::new("SELECT k, n FROM t", id("k"))).await;
+        let mut world = World::new(&script, copy_of("SELECT k, n FROM t", id("k"))).await;
         assert_eq!(world.copied(20).await, (1, 1));
         world.postgres.run(&format!("INSERT INTO t VALUES ('{}', 2)", at(next))).await;
         world.begin(1).await;
@@ -571,7 +545,7 @@ async fn a_document_that_the_collection_refuses_is_named_with_its_row() {
         (true, &validator, ["the key 6", "email = \"e7\"", "validation", "validator"]),
         (false, &validator, ["the key 6", "email = \"e7\"", "validation", "validator"]),
     ] {
-        let mut world = World::new(script, Copy::new("SELECT id, email FROM t", id("id"))).await;
+        let mut world = World::new(script, copy_of("SELECT id, email FROM t", id("id"))).await;
         world.postgres.run("UPDATE t SET email = 'e7' WHERE id = 6").await;
         if command.contains_key("validator") {
             world.mongo.run(command.clone()).await;
@@ -592,11 +566,11 @@ async fn a_document_that_the_collection_refuses_is_named_with_its_row() {
         assert_eq!((recorded[0].passed, recorded[0].rows), (0, 0));
     }
     let view = doc! { "create": "c", "viewOn": "d", "pipeline": [] };
-    let mut world = World::new(script, Copy::new("SELECT id, email FROM t", id("id"))).await;
+    let mut world = World::new(script, copy_of("SELECT id, email FROM t", id("id"))).await;
     world.mongo.run(view).await;
     has(&world.refusal().await, &["c is a view"]);
     // Two columns would be the `_id`.
-    let copy = Copy::new("SELECT id, id AS _id FROM t", id("id"));
+    let copy = copy_of("SELECT id, id AS _id FROM t", id("id"));
     let mut world = World::new(script, copy).await;
     world.begin(1).await;
     let error = world.go_through(100).await.unwrap_err();
@@ -656,7 +630,7 @@ async fn after_a_lost_connection_the_cursor_says_whether_a_page_was_written() {
     for (run_id, cut, at) in [("cut-1", Cut::Request, 0), ("cut-2", Cut::Reply, 9)] {
         let script = "CREATE TABLE t (id int PRIMARY KEY, n int, is_armed int); \
                       INSERT INTO t SELECT i, i FROM generate_series(1, 50) AS i";
-        let copy = Copy::new("SELECT id AS _id, n, is_armed AS copy_is_armed FROM t", id("_id"));
+        let copy = copy_of("SELECT id AS _id, n, is_armed AS copy_is_armed FROM t", id("_id"));
         let mut world = World::new(script, copy).await;
         let address =
             cutting_after(world.mongo.address(), "copy_is_armed", "commitTransaction", cut).await;
@@ -699,12 +673,12 @@ async fn a_standalone_server_is_written_before_its_cursor_and_twice_is_once() {
     let copy = plain();
     let job = copy.job();
     target.ready(job).await.unwrap();
-    let survey = source.survey_rows(copy.rows(), copy.timeouts, 1, &[]).await.unwrap();
+    let survey = source.survey_rows(rows(&copy), copy.timeouts, 1, &[]).await.unwrap();
     target.begin(job, &survey.shards, &[]).await.unwrap();
     let shard = target.claim(job).await.unwrap().unwrap();
     let limit = PageLimit { rows: 20, bytes: BYTES };
     let page =
-        source.page(copy.rows(), copy.timeouts, None, Some(&shard.upto), limit).await.unwrap();
+        source.page(rows(&copy), copy.timeouts, None, Some(&shard.upto), limit).await.unwrap();
     let first = target.put(job, &shard, &page).await.unwrap().unwrap();
     assert_eq!((first.passed, first.rows), (20, 19));
     // As if it had died before its cursor.

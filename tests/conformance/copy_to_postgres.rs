@@ -3,14 +3,13 @@
 
 use crate::mongo;
 use crate::postgres;
-use crate::subject::{Subject, fate, leased, record_of, take};
+use crate::subject::{Recorded, Subject, fate, leased, take};
 use bson::oid::ObjectId;
 use bson::{Bson, DateTime, Document, doc};
 use lockstep::core::backfill::{Batch, Key, Shard};
-use lockstep::core::history::{Event, Record};
 use lockstep::core::parse::manifest::{MongoSource, Work};
-use lockstep::core::step::{QualifiedName, Timeouts};
-use lockstep::store::backfill::{Backfills, Job, is_passing};
+use lockstep::core::step::QualifiedName;
+use lockstep::store::backfill::{Backfills, is_passing};
 use lockstep::store::copy::{Page, PageLimit, Source, Target};
 use lockstep::store::mongo::Mongo;
 use lockstep::store::postgres::Postgres;
@@ -27,50 +26,30 @@ struct World {
     postgres: postgres::Server,
     source: Mongo,
     target: Postgres,
-    copy: Copy,
+    copy: Recorded,
 }
 
-/// The copy, and what it is recorded under.
-struct Copy {
-    work: Work,
-    record: Record,
-    timeouts: Timeouts,
-    max_bad: u64,
+fn copy_of(find: Document, pipeline: Vec<Document>, key: &[&str]) -> Recorded {
+    let from = MongoSource { collection: "c".to_owned(), find, pipeline };
+    let to = QualifiedName { schema: None, name: "t".to_owned() };
+    let key = key.iter().map(|&column| column.to_owned()).collect();
+    Recorded::new(Work::CopyToPostgres { from, to, key })
 }
 
-impl Copy {
-    fn new(find: Document, pipeline: Vec<Document>, key: &[&str]) -> Copy {
-        let from = MongoSource { collection: "c".to_owned(), find, pipeline };
-        let to = QualifiedName { schema: None, name: "t".to_owned() };
-        let key = key.iter().map(|&column| column.to_owned()).collect();
-        Copy {
-            work: Work::CopyToPostgres { from, to, key },
-            record: record_of(1, "execute/copy", 1, Event::Progress),
-            timeouts: Timeouts::default(),
-            max_bad: 0,
-        }
-    }
-
-    fn job(&self) -> Job<'_> {
-        Job {
-            work: &self.work,
-            record: &self.record,
-            timeouts: self.timeouts,
-            max_bad: self.max_bad,
-        }
-    }
-
-    fn rows(&self) -> &MongoSource {
-        match &self.work {
-            Work::CopyToPostgres { from, .. } => from,
-            other => panic!("{other:?}"),
-        }
+fn rows(copy: &Recorded) -> &MongoSource {
+    match &copy.work {
+        Work::CopyToPostgres { from, .. } => from,
+        other => panic!("{other:?}"),
     }
 }
 
 impl World {
     /// With the table that a statement makes, and these documents.
-    async fn new(table: &str, documents: impl IntoIterator<Item = Document>, copy: Copy) -> World {
+    async fn new(
+        table: &str,
+        documents: impl IntoIterator<Item = Document>,
+        copy: Recorded,
+    ) -> World {
         let mongo = mongo::Server::new().await;
         let postgres = postgres::Server::new().await;
         postgres.run(table).await;
@@ -93,7 +72,7 @@ impl World {
         let World { source, target, copy, .. } = self;
         target.ready(copy.job()).await.unwrap();
         let past = target.shards(copy.job()).await.unwrap();
-        let survey = source.survey_rows(copy.rows(), copy.timeouts, shards, &past).await.unwrap();
+        let survey = source.survey_rows(rows(copy), copy.timeouts, shards, &past).await.unwrap();
         target.begin(copy.job(), &survey.shards, &[]).await.unwrap();
         survey.shards
     }
@@ -101,7 +80,7 @@ impl World {
     async fn page(&mut self, shard: &Shard, limit: PageLimit) -> Page {
         let World { source, copy, .. } = self;
         let (after, upto) = (shard.after.as_ref(), Some(&shard.upto));
-        source.page(copy.rows(), copy.timeouts, after, upto, limit).await.unwrap()
+        source.page(rows(copy), copy.timeouts, after, upto, limit).await.unwrap()
     }
 
     async fn put(&mut self, shard: &Shard, page: &Page) -> Result<Option<Batch>, StoreError> {
@@ -193,8 +172,8 @@ fn numbered(numbers: std::ops::Range<i32>) -> impl Iterator<Item = Document> {
 
 const NUMBERED: &str = "CREATE TABLE t (_id int PRIMARY KEY, n int)";
 
-fn plain() -> Copy {
-    Copy::new(doc! {}, vec![], &["_id"])
+fn plain() -> Recorded {
+    copy_of(doc! {}, vec![], &["_id"])
 }
 
 #[tokio::test]
@@ -203,7 +182,7 @@ async fn documents_are_copied_once_whatever_the_types_of_their_ids() {
         let ids = mixed();
         let all = ids.len() as u64;
         let documents = ids.into_iter().zip(0..).map(|(id, n)| doc! { "_id": id, "n": n });
-        let copy = Copy::new(doc! {}, only_n(), &["n"]);
+        let copy = copy_of(doc! {}, only_n(), &["n"]);
         let mut world = World::new("CREATE TABLE t (n int PRIMARY KEY)", documents, copy).await;
         world.begin(shards).await;
         assert_eq!(world.go_through(rows).await, (all, all), "{rows} rows, {shards} shards");
@@ -227,7 +206,7 @@ async fn documents_as_they_are_have_a_column_for_their_id() {
 #[tokio::test]
 async fn a_filter_chooses_and_every_key_is_passed() {
     for pipeline in [vec![], vec![doc! { "$set": { "n": "$n" } }]] {
-        let copy = Copy::new(doc! { "n": { "$gte": 90 } }, pipeline, &["_id"]);
+        let copy = copy_of(doc! { "n": { "$gte": 90 } }, pipeline, &["_id"]);
         let mut world = World::new(NUMBERED, numbered(0..100), copy).await;
         assert_eq!(world.copied(9).await, (100, 10));
         assert_eq!(world.texts("SELECT min(n) || ' ' || count(*) FROM t").await, ["90 10"]);
@@ -246,7 +225,7 @@ async fn one_document_becomes_several_rows_or_none() {
     let table =
         "CREATE TABLE t (\"order\" int, line bigint, sku text, PRIMARY KEY (\"order\", line))";
     for rows in [1, 3, 100] {
-        let copy = Copy::new(doc! {}, pipeline.clone(), &["order", "line"]);
+        let copy = copy_of(doc! {}, pipeline.clone(), &["order", "line"]);
         let mut world = World::new(table, documents.clone(), copy).await;
         world.begin(2).await;
         assert_eq!(world.go_through(rows).await, (40, 60), "{rows}");
@@ -268,7 +247,7 @@ async fn a_page_ends_where_its_bytes_do_and_has_one_document_at_least() {
         [(doc! {}, vec![], 20), (doc! { "_id": { "$ne": 3 } }, vec![], 19), (doc! {}, unwound, 40)]
     {
         let documents = (0..20).map(|id| doc! { "_id": id, "text": &text });
-        let copy = Copy::new(find, pipeline, &["_id"]);
+        let copy = copy_of(find, pipeline, &["_id"]);
         let table = "CREATE TABLE t (_id int PRIMARY KEY, text text, n int)";
         let mut world = World::new(table, documents, copy).await;
         world.begin(1).await;
@@ -371,7 +350,7 @@ async fn an_object_id_is_what_the_column_has_for_it() {
     let pipeline = vec![doc! { "$project": {
         "_id": 0, "key": "$_id", "short": "$_id", "bytes": "$_id", "text": "$_id",
     } }];
-    let copy = Copy::new(doc! {}, pipeline, &["key"]);
+    let copy = copy_of(doc! {}, pipeline, &["key"]);
     let table =
         "CREATE TABLE t (key char(24) PRIMARY KEY, short varchar(24), bytes bytea, text text)";
     let mut world = World::new(table, [doc! { "_id": id }], copy).await;
@@ -446,7 +425,7 @@ async fn a_row_that_cannot_be_written_is_named_with_its_key_and_the_reason() {
 #[tokio::test]
 async fn a_row_without_a_key_is_none() {
     for missing in [doc! { "_id": 1, "n": null }, doc! { "_id": 1 }] {
-        let copy = Copy::new(doc! {}, vec![doc! { "$unset": "_id" }], &["n"]);
+        let copy = copy_of(doc! {}, vec![doc! { "$unset": "_id" }], &["n"]);
         let mut world = World::new("CREATE TABLE t (n int UNIQUE)", [missing], copy).await;
         let text = said(&world.refusal(5).await);
         assert!(text.contains("its key `n` is missing or null"), "{text}");
@@ -463,11 +442,11 @@ async fn two_rows_of_one_page_with_one_key_are_an_error_and_of_two_pages_the_las
         (1..5).map(|id| doc! { "_id": id, "key": id, "n": id }).chain([last])
     };
     for c in [doc! {}, doc! { "c": 1 }] {
-        let copy = Copy::new(doc! {}, pipeline(), &["key"]);
+        let copy = copy_of(doc! {}, pipeline(), &["key"]);
         let mut world = World::new(table, twice(c.clone()), copy).await;
         let text = said(&world.refusal(5).await);
         assert!(text.contains("with the key 2 ") && text.contains("same page"), "{text}");
-        let copy = Copy::new(doc! {}, pipeline(), &["key"]);
+        let copy = copy_of(doc! {}, pipeline(), &["key"]);
         let mut world = World::new(table, twice(c), copy).await;
         assert_eq!(world.copied(3).await, (5, 5));
         assert_eq!(world.texts("SELECT n::text FROM t ORDER BY key").await, ["1", "5", "3", "4"]);
@@ -531,7 +510,7 @@ async fn triggers_see_a_backfill_and_policies_and_rules_hold() {
                  RETURN new; END $$;
                  CREATE TRIGGER note BEFORE INSERT OR UPDATE OF n ON t FOR EACH ROW EXECUTE FUNCTION note()";
     let pipeline = vec![doc! { "$set": { "note": null } }];
-    let copy = Copy::new(doc! {}, pipeline, &["_id"]);
+    let copy = copy_of(doc! {}, pipeline, &["_id"]);
     let mut world = World::new(table, numbered(0..4), copy).await;
     world.copied(2).await;
     assert_eq!(world.texts("SELECT DISTINCT note FROM t").await, ["INSERT on"]);
@@ -629,7 +608,7 @@ async fn a_document_that_the_pipeline_cannot_read_is_named() {
         _ => doc! { "_id": id, "n": id.to_string() },
     });
     let pipeline = vec![doc! { "$set": { "n": { "$toInt": "$n" } } }];
-    let copy = Copy::new(doc! {}, pipeline, &["_id"]);
+    let copy = copy_of(doc! {}, pipeline, &["_id"]);
     let mut world = World::new(NUMBERED, documents, copy).await;
     world.begin(1).await;
     let mut shard = world.claimed().await.unwrap();
@@ -655,17 +634,17 @@ async fn what_cannot_be_read_is_refused_before_anything_is_copied() {
         let mut world = World::new(NUMBERED, [], plain()).await;
         world.mongo.run(options).await;
         let World { source, copy, .. } = &mut world;
-        let error = source.survey_rows(copy.rows(), copy.timeouts, 1, &[]).await.unwrap_err();
+        let error = source.survey_rows(rows(copy), copy.timeouts, 1, &[]).await.unwrap_err();
         assert_eq!(error.fate, Fate::Refused);
         assert!(said(&error).contains(word), "{error}");
     }
-    let wrong = Copy::new(doc! {}, vec![doc! { "$set": { "n": { "$addd": 1 } } }], &["_id"]);
+    let wrong = copy_of(doc! {}, vec![doc! { "$set": { "n": { "$addd": 1 } } }], &["_id"]);
     let mut world = World::new(NUMBERED, numbered(0..3), wrong).await;
     let World { source, copy, .. } = &mut world;
-    let error = source.survey_rows(copy.rows(), copy.timeouts, 1, &[]).await.unwrap_err();
+    let error = source.survey_rows(rows(copy), copy.timeouts, 1, &[]).await.unwrap_err();
     assert!(error.fate == Fate::Refused && said(&error).contains("$addd"), "{error}");
-    let wrong = Copy::new(doc! { "n": { "$addd": 1 } }, vec![], &["_id"]);
-    let error = source.survey_rows(wrong.rows(), copy.timeouts, 1, &[]).await.unwrap_err();
+    let wrong = copy_of(doc! { "n": { "$addd": 1 } }, vec![], &["_id"]);
+    let error = source.survey_rows(rows(&wrong), copy.timeouts, 1, &[]).await.unwrap_err();
     assert!(error.fate == Fate::Refused && said(&error).contains("$addd"), "{error}");
 }
 
@@ -678,7 +657,7 @@ async fn where_there_is_nothing_there_are_no_shards() {
     world.insert([doc! { "_id": 1, "n": 1 }]).await;
     assert_eq!(world.copied(4).await, (1, 1), "a capped collection can be read");
     let World { source, copy, .. } = &mut world;
-    let estimate = source.estimate_rows(copy.rows(), copy.timeouts).await.unwrap();
+    let estimate = source.estimate_rows(rows(copy), copy.timeouts).await.unwrap();
     assert_eq!(estimate, Some(1));
 }
 
@@ -697,7 +676,7 @@ async fn workers_of_one_run_do_not_lose_a_document() {
         while let Some(mut shard) = target.claim(copy.job()).await.unwrap() {
             while !shard.done {
                 let (after, upto) = (shard.after.as_ref(), Some(&shard.upto));
-                let page = source.page(copy.rows(), copy.timeouts, after, upto, limit);
+                let page = source.page(rows(copy), copy.timeouts, after, upto, limit);
                 let page = page.await.unwrap();
                 shard = target.put(copy.job(), &shard, &page).await.unwrap().unwrap().shard;
             }

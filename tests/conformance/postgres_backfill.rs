@@ -2,41 +2,17 @@
 
 use crate::postgres::{Server, connect, step};
 use crate::proxy::{Cut, cutting_after};
-use crate::subject::{Subject, fate, leased, outcome, record, record_of, take, until};
+use crate::subject::{Recorded, Subject, fate, leased, outcome, record, take, until};
 use lockstep::core::backfill::{Batch, Key, Shard, Survey};
-use lockstep::core::history::{Event, Record};
+use lockstep::core::history::Event;
 use lockstep::core::pace::{AtLimit, Level, Limits, Reading, Steer, Steering};
 use lockstep::core::parse::manifest::Work;
-use lockstep::core::step::{QualifiedName, Timeouts};
-use lockstep::store::backfill::{Backfills, Job, is_passing};
+use lockstep::core::step::QualifiedName;
+use lockstep::store::backfill::{Backfills, is_passing};
 use lockstep::store::postgres::{Postgres, PostgresConfig};
 use lockstep::store::{Fate, Run, Store, StoreError};
 use serde_json::json;
 use std::time::Duration;
-
-/// A backfill with what it is recorded under.
-struct Task {
-    work: Work,
-    record: Record,
-    timeouts: Timeouts,
-    max_bad: u64,
-}
-
-impl Task {
-    fn new(work: Work) -> Task {
-        let record = record_of(1, "execute/rewrite", 1, Event::Progress);
-        Task { work, record, timeouts: Timeouts::default(), max_bad: 0 }
-    }
-
-    fn job(&self) -> Job<'_> {
-        Job {
-            work: &self.work,
-            record: &self.record,
-            timeouts: self.timeouts,
-            max_bad: self.max_bad,
-        }
-    }
-}
 
 fn named(table: &str) -> QualifiedName {
     match table.split_once('.') {
@@ -47,8 +23,8 @@ fn named(table: &str) -> QualifiedName {
     }
 }
 
-fn update_along(key: &[&str], table: &str, set: &str, condition: Option<&str>) -> Task {
-    Task::new(Work::Update {
+fn update_along(key: &[&str], table: &str, set: &str, condition: Option<&str>) -> Recorded {
+    Recorded::new(Work::Update {
         table: named(table),
         set: set.to_owned(),
         condition: condition.map(str::to_owned),
@@ -56,32 +32,32 @@ fn update_along(key: &[&str], table: &str, set: &str, condition: Option<&str>) -
     })
 }
 
-fn update(table: &str, set: &str, condition: Option<&str>) -> Task {
+fn update(table: &str, set: &str, condition: Option<&str>) -> Recorded {
     update_along(&[], table, set, condition)
 }
 
-fn statement(table: &str, sql: &str) -> Task {
-    Task::new(Work::Sql { sql: sql.to_owned(), table: named(table), key: Vec::new() })
+fn statement(table: &str, sql: &str) -> Recorded {
+    Recorded::new(Work::Sql { sql: sql.to_owned(), table: named(table), key: Vec::new() })
 }
 
 /// Surveys, and writes the shards down.
-async fn begin(store: &mut Postgres, task: &Task, shards: usize) -> Survey {
+async fn begin(store: &mut Postgres, task: &Recorded, shards: usize) -> Survey {
     let survey = store.survey(task.job(), shards, &[]).await.unwrap();
     store.begin(task.job(), &survey.shards, &[]).await.unwrap();
     survey
 }
 
-async fn claimed(store: &mut Postgres, task: &Task) -> Shard {
+async fn claimed(store: &mut Postgres, task: &Recorded) -> Shard {
     store.claim(task.job()).await.unwrap().expect("a shard is free")
 }
 
-async fn next(store: &mut Postgres, task: &Task, shard: &Shard, rows: u64) -> Batch {
+async fn next(store: &mut Postgres, task: &Recorded, shard: &Shard, rows: u64) -> Batch {
     store.batch(task.job(), shard, rows).await.unwrap().expect("the shard is ours")
 }
 
 /// Takes every shard that is to be had and goes through it, in batches of these
 /// sizes in turn. How many rows were rewritten.
-async fn go_through(store: &mut Postgres, task: &Task, sizes: &[u64]) -> u64 {
+async fn go_through(store: &mut Postgres, task: &Recorded, sizes: &[u64]) -> u64 {
     let mut sizes = sizes.iter().cycle();
     let mut rewritten = 0;
     while let Some(mut shard) = store.claim(task.job()).await.unwrap() {
@@ -95,7 +71,7 @@ async fn go_through(store: &mut Postgres, task: &Task, sizes: &[u64]) -> u64 {
 }
 
 /// The survey's refusal, with its hint.
-async fn refusal(store: &mut Postgres, task: &Task) -> String {
+async fn refusal(store: &mut Postgres, task: &Recorded) -> String {
     let error = store.survey(task.job(), 1, &[]).await.unwrap_err();
     assert_eq!(error.fate, Fate::Refused, "{error}");
     format!("{} → {}", error.said.message, error.said.hint.expect("it says what to do"))
@@ -110,7 +86,7 @@ async fn hundred() -> (Server, Postgres) {
     (world, store)
 }
 
-fn add_one() -> Task {
+fn add_one() -> Recorded {
     let mut task = update("t", "n = n + 1", None);
     task.record.rank = 9;
     task
@@ -517,7 +493,7 @@ async fn progress_is_no_step_of_the_history_but_for_the_first_shard() {
     store.begin(task.job(), &survey.shards, &[started]).await.unwrap();
     assert_eq!(
         world.texts("SELECT step FROM migration_steps ORDER BY 1").await,
-        ["execute/rewrite", "execute/rewrite#2", "execute/rewrite#3", "up/postgres/1"]
+        ["execute/rows", "execute/rows#2", "execute/rows#3", "up/postgres/1"]
     );
     let records = store.read().await.unwrap().records;
     assert!(records.contains(&task.record), "{records:?}");
@@ -983,7 +959,7 @@ async fn slots_that_keep_wal_are_seen_where_it_is_limited() {
 #[tokio::test]
 async fn copies_are_refused() {
     let (_world, mut store) = hundred().await;
-    let copy = Task::new(Work::CopyToMongo {
+    let copy = Recorded::new(Work::CopyToMongo {
         query: "SELECT 1".to_owned(),
         to: "x".to_owned(),
         by: lockstep::core::parse::manifest::By::Id("id".to_owned()),

@@ -4,6 +4,9 @@ use lockstep::core::checksum::Checksum;
 use lockstep::core::history::{Entry, Event, Record, Row, RowStatus, RunSeen, Timestamp};
 use lockstep::core::id::{StepId, StoreName, Version};
 use lockstep::core::migration::Rollback;
+use lockstep::core::parse::manifest::Work;
+use lockstep::core::step::Timeouts;
+use lockstep::store::backfill::Job;
 use lockstep::store::{Fate, Holds, Lease, Outcome, Run, Store, StoreError};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -117,6 +120,26 @@ pub fn record_of(version: u64, step: &str, attempt: u32, event: Event) -> Record
         rank: 3,
         checksum: Checksum::of(step.as_bytes()),
         migration_checksum: Checksum::of(b"folder"),
+    }
+}
+
+/// A backfill with what it is recorded under.
+pub struct Recorded {
+    pub work: Work,
+    pub record: Record,
+    pub timeouts: Timeouts,
+    pub max_bad: u64,
+}
+
+impl Recorded {
+    pub fn new(work: Work) -> Recorded {
+        let record = record_of(1, "execute/rows", 1, Event::Progress);
+        Recorded { work, record, timeouts: Timeouts::default(), max_bad: 0 }
+    }
+
+    pub fn job(&self) -> Job<'_> {
+        let Recorded { work, record, timeouts, max_bad } = self;
+        Job { work, record, timeouts: *timeouts, max_bad: *max_bad }
     }
 }
 
