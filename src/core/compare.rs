@@ -124,19 +124,29 @@ impl fmt::Display for RowKey {
     }
 }
 
-/// Rows of one store, of which nothing but their keys is kept.
+/// So many bytes of rows are kept as they came. What is more is reduced to hashes.
+const HELD_MAX: usize = 4 << 20;
+
+/// Rows of one store. They are kept as they came as long as they are not too many
+/// bytes: where the other store has the very same bytes, nobody has to look at what
+/// they say. Else they are [looked at](Rows::look), and nothing but their hashes and
+/// their keys stays.
 #[derive(Debug, Default)]
 pub struct Rows {
-    /// All of them in one: rows of two stores with an equal fingerprint are the same.
-    pub fingerprint: RangeHash,
+    /// The fields of the key.
+    key: Vec<String>,
+    /// One behind the other, as they came, and where each ends.
+    held: Vec<u8>,
+    ends: Vec<usize>,
+    /// All that were looked at in one: rows of two stores with an equal fingerprint
+    /// are the same.
+    fingerprint: RangeHash,
     /// One behind the other: a row has no memory of its own.
     keys: Vec<u8>,
     /// Where each key begins, and the hash of its row.
     hashes: Vec<(usize, Hash)>,
     /// Rows that cannot be compared, and why.
     unreadable: Vec<(RowKey, String)>,
-    /// What the last row says.
-    bytes: Vec<u8>,
 }
 
 /// The hash of what a row says.
@@ -207,16 +217,19 @@ fn is_other_in_json(value: RawBsonRef<'_>) -> bool {
 }
 
 impl Rows {
+    /// None yet, with the fields of their key.
+    pub fn new(key: &[String]) -> Rows {
+        Rows { key: key.to_vec(), ..Rows::default() }
+    }
+
     /// One more row.
-    pub fn push(&mut self, row: &RawDocument, key: &RowKey) {
-        self.bytes.clear();
-        if let Err(Bad { reason }) = canonical::append(row, &[], &mut self.bytes) {
-            return self.push_unreadable(key.clone(), reason);
+    pub fn push(&mut self, row: &RawDocument) {
+        let bytes = row.as_bytes();
+        if self.held.len() + bytes.len() > HELD_MAX {
+            self.look();
         }
-        let hash = canonical::digest(&self.bytes);
-        self.fingerprint.add(hash);
-        self.hashes.push((self.keys.len(), hash));
-        self.keys.extend_from_slice(key.0.as_bytes());
+        self.held.extend_from_slice(bytes);
+        self.ends.push(self.held.len());
     }
 
     /// One more row, that cannot be compared.
@@ -226,7 +239,7 @@ impl Rows {
 
     /// How many there are.
     pub fn len(&self) -> usize {
-        self.hashes.len() + self.unreadable.len()
+        self.ends.len() + self.hashes.len() + self.unreadable.len()
     }
 
     /// There is none.
@@ -238,7 +251,63 @@ impl Rows {
     pub fn keys(&self) -> impl Iterator<Item = RowKey> {
         let ends = self.hashes.iter().skip(1).map(|(at, _)| *at).chain([self.keys.len()]);
         let bytes = self.hashes.iter().zip(ends).map(|((at, _), end)| &self.keys[*at..end]);
-        bytes.filter_map(|bytes| RawDocumentBuf::from_bytes(bytes.to_vec()).ok().map(RowKey))
+        let looked = bytes.filter_map(|key| RawDocumentBuf::from_bytes(key.to_vec()).ok());
+        let held = self.held().filter_map(|row| RawDocument::from_bytes(row).ok());
+        looked.map(RowKey).chain(held.map(|row| RowKey::of(row, &self.key)))
+    }
+
+    /// Those that are kept as they came.
+    fn held(&self) -> impl Iterator<Item = &[u8]> {
+        let begins = std::iter::once(0).chain(self.ends.iter().copied());
+        begins.zip(&self.ends).map(|(begin, end)| &self.held[begin..*end])
+    }
+
+    /// Looks at what is kept as it came: what it says becomes its hash.
+    pub fn look(&mut self) {
+        let held = std::mem::take(&mut self.held);
+        let mut said = Vec::new();
+        let mut begin = 0;
+        for end in std::mem::take(&mut self.ends) {
+            let bytes = &held[std::mem::replace(&mut begin, end)..end];
+            let Ok(row) = RawDocument::from_bytes(bytes) else { continue };
+            let key = RowKey::of(row, &self.key);
+            said.clear();
+            match canonical::append(row, &[], &mut said) {
+                Ok(()) => {
+                    let hash = canonical::digest(&said);
+                    self.fingerprint.add(hash);
+                    self.hashes.push((self.keys.len(), hash));
+                    self.keys.extend_from_slice(key.0.as_bytes());
+                }
+                Err(Bad { reason }) => self.push_unreadable(key, reason),
+            }
+        }
+    }
+
+    /// Whether they are the very same as others, byte by byte, in whatever order.
+    pub fn are_those(&self, others: &Rows) -> bool {
+        let were_looked_at = |rows: &Rows| !(rows.hashes.is_empty() && rows.unreadable.is_empty());
+        if were_looked_at(self) || were_looked_at(others) || self.held.len() != others.held.len() {
+            return false;
+        }
+        if self.held == others.held && self.ends == others.ends {
+            return true;
+        }
+        let sorted = |rows: &Rows| {
+            let mut sorted: Vec<(usize, usize)> = rows
+                .ends
+                .iter()
+                .scan(0, |begin, end| Some((std::mem::replace(begin, *end), *end)))
+                .collect();
+            sorted.sort_unstable_by_key(|(begin, end)| &rows.held[*begin..*end]);
+            sorted
+        };
+        let (ours, theirs) = (sorted(self), sorted(others));
+        let pairs = ours.iter().zip(&theirs);
+        ours.len() == theirs.len()
+            && pairs
+                .into_iter()
+                .all(|(one, other)| self.held[one.0..one.1] == others.held[other.0..other.1])
     }
 
     /// What there is of each key.
@@ -258,8 +327,14 @@ impl Rows {
     }
 }
 
-/// The keys under which the two do not have the same.
-pub fn differences(postgres: &Rows, mongo: &Rows) -> Vec<(RowKey, Look)> {
+/// The keys under which the two do not have the same. Looks at both, where they are
+/// not the very same.
+pub fn differences(postgres: &mut Rows, mongo: &mut Rows) -> Vec<(RowKey, Look)> {
+    if postgres.are_those(mongo) {
+        return Vec::new();
+    }
+    postgres.look();
+    mongo.look();
     let are_readable = postgres.unreadable.is_empty() && mongo.unreadable.is_empty();
     if are_readable && postgres.fingerprint == mongo.fingerprint {
         return Vec::new();
@@ -589,16 +664,13 @@ mod tests {
     }
 
     fn rows(documents: &[Document]) -> Rows {
-        let mut rows = Rows::default();
-        for document in documents {
-            let row = row(document);
-            rows.push(&row, &RowKey::of(&row, &fields()));
-        }
+        let mut rows = Rows::new(&fields());
+        documents.iter().for_each(|document| rows.push(&row(document)));
         rows
     }
 
     fn kinds(postgres: &[Document], mongo: &[Document]) -> Vec<(String, Kind)> {
-        let found = differences(&rows(postgres), &rows(mongo));
+        let found = differences(&mut rows(postgres), &mut rows(mongo));
         let mut kinds: Vec<(String, Kind)> =
             found.iter().map(|(key, look)| (key.to_string(), look.kind())).collect();
         kinds.sort_by(|a, b| a.0.cmp(&b.0));
@@ -636,7 +708,43 @@ mod tests {
         let (mut one, mut other) = (Rows::default(), Rows::default());
         one.push_unreadable(key.clone(), "why".to_owned());
         other.push_unreadable(key, "why".to_owned());
-        assert_eq!(differences(&one, &other).len(), 1);
+        assert_eq!(differences(&mut one, &mut other).len(), 1);
+    }
+
+    #[test]
+    fn rows_are_the_very_same_in_whatever_order_as_long_as_nobody_looked_at_them() {
+        let documents: Vec<Document> = (0..50).map(|id| doc! { "_id": id, "a": id % 3 }).collect();
+        let shuffled: Vec<Document> = documents.iter().rev().cloned().collect();
+        let mut other = shuffled.clone();
+        other[7].insert("a", 7);
+        let all = rows(&documents);
+        assert!(all.are_those(&rows(&documents)));
+        assert!(all.are_those(&rows(&shuffled)));
+        assert!(!all.are_those(&rows(&other)));
+        assert!(!all.are_those(&rows(&documents[1..])));
+        // The same bytes, cut elsewhere, would be no documents.
+        assert_eq!(kinds(&documents, &other), [("_id = 42".to_owned(), Kind::Different)]);
+        let mut looked_at = rows(&documents);
+        looked_at.look();
+        assert!(!looked_at.are_those(&all) && !all.are_those(&looked_at));
+        assert_eq!(differences(&mut looked_at, &mut rows(&shuffled)), []);
+        let keys: Vec<RowKey> = looked_at.keys().collect();
+        assert_eq!(keys, all.keys().collect::<Vec<_>>());
+        assert_eq!((keys.len(), looked_at.len(), all.len()), (50, 50, 50));
+    }
+
+    #[test]
+    fn rows_of_many_bytes_are_the_same_wherever_they_were_cut() {
+        let text = "x".repeat(HELD_MAX / 8);
+        let wide = |id: i32| doc! { "_id": id, "text": &text };
+        let documents: Vec<Document> = (0..30).map(wide).collect();
+        let mut one_differs: Vec<Document> = documents.iter().rev().cloned().collect();
+        assert_eq!(kinds(&documents, &documents), []);
+        assert_eq!(kinds(&documents, &one_differs), []);
+        let held = rows(&documents).held.len();
+        assert!(held <= HELD_MAX, "{held} bytes");
+        one_differs[20].insert("text", "y");
+        assert_eq!(kinds(&documents, &one_differs), [("_id = 9".to_owned(), Kind::Different)]);
     }
 
     #[test]

@@ -6,10 +6,12 @@
 //! keys in the same order, it is asked for the same range; else for the documents
 //! that have these keys, and at the end all its keys are read once more to find
 //! those that Postgres does not have. While one store reads a range, the other reads
-//! the next one. Memory holds the hashes of two ranges, and what differs.
+//! the next one. Where both answer with the same bytes, nobody looks at what they say.
+//! Memory holds two ranges, of rows that are not too large, else their hashes; and what
+//! differs.
 
 use crate::core::compare::{
-    Hash, Look, RANGE_ROWS, RowKey, Seen, Verdict, WATCHED_MAX, Watch, differences, hash,
+    Hash, Look, RANGE_ROWS, RowKey, Rows, Seen, Verdict, WATCHED_MAX, Watch, differences, hash,
 };
 use crate::core::hex;
 use crate::core::history::Record;
@@ -24,7 +26,7 @@ use crate::store::compare::{ComparedDocuments, ComparedRows, Found, Kept, Order,
 use bson::RawDocumentBuf;
 use futures_util::future::join;
 use serde_json::{Value, json};
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -251,7 +253,7 @@ impl<P: ComparedRows, M: ComparedDocuments> Comparison<'_, P, M> {
     async fn along_the_rows(&mut self) -> Result<bool, Unanswered> {
         let mut after = self.begun.place.after.clone();
         let mut ahead = Some(self.postgres.range(self.rows, after.as_ref(), RANGE_ROWS).await?);
-        while let Some(Range { rows, upto }) = ahead.take() {
+        while let Some(Range { mut rows, upto }) = ahead.take() {
             self.check_stop()?;
             let (ground, documents) = (self.rows, self.documents);
             let next = async {
@@ -271,10 +273,11 @@ impl<P: ComparedRows, M: ComparedDocuments> Comparison<'_, P, M> {
                 Ok(Range { rows: self.mongo.rows_at(documents, &keys).await?, upto: None })
             };
             let (next, found) = join(next, found).await;
-            let (next, found) = (next?, found?);
+            let (next, mut found) = (next?, found?);
+            (rows, found.rows) = looked_at(rows, found.rows).await;
             self.seq += 1;
             let now = self.begun.at.elapsed();
-            for (key, look) in differences(&rows, &found.rows) {
+            for (key, look) in differences(&mut rows, &mut found.rows) {
                 // What lies behind the surplus was not read.
                 if key.values().count() < self.task.key.len() {
                     self.watch.certain(&key, &look);
@@ -307,16 +310,17 @@ impl<P: ComparedRows, M: ComparedDocuments> Comparison<'_, P, M> {
     async fn what_only_mongo_has(&mut self) -> Result<bool, Unanswered> {
         let mut keys = self.mongo.keys(self.documents).await?;
         let most = usize::try_from(RANGE_ROWS).unwrap_or(usize::MAX);
-        loop {
+        let mut next = self.mongo.next(self.documents, &mut keys, most).await?;
+        while !next.is_empty() {
             self.check_stop()?;
-            let next = self.mongo.next(self.documents, &mut keys, most).await?;
-            if next.is_empty() {
-                return Ok(false);
-            }
-            let there = self.postgres.have(self.rows, &next).await?;
-            let there: BTreeSet<Hash> = there.iter().map(RowKey::id).collect();
-            let only: Vec<RowKey> =
-                next.into_iter().filter(|key| !there.contains(&key.id())).collect();
+            let (there, ahead) = join(
+                self.postgres.have(self.rows, &next),
+                self.mongo.next(self.documents, &mut keys, most),
+            )
+            .await;
+            let there: HashSet<Hash> = there?.iter().map(RowKey::id).collect();
+            let all = std::mem::replace(&mut next, ahead?).into_iter();
+            let only: Vec<RowKey> = all.filter(|key| !there.contains(&key.id())).collect();
             self.seq += 1;
             for some in only.chunks(LOOK_KEYS) {
                 for (key, seen) in self.look_at(some).await? {
@@ -330,6 +334,7 @@ impl<P: ComparedRows, M: ComparedDocuments> Comparison<'_, P, M> {
             }
             self.tell(false);
         }
+        Ok(false)
     }
 
     /// Looks at what is due; with `all`, waits until everything is decided. Whether so
@@ -455,6 +460,25 @@ impl<P: ComparedRows, M: ComparedDocuments> Comparison<'_, P, M> {
             is_read: self.is_read,
         }));
     }
+}
+
+/// Rows of both stores, at which it was looked if they are not the very same: at both
+/// at once, on threads that are there for work.
+async fn looked_at(rows: Rows, documents: Rows) -> (Rows, Rows) {
+    if rows.are_those(&documents) {
+        return (rows, documents);
+    }
+    let look = async |mut rows: Rows| {
+        let looked_at = tokio::task::spawn_blocking(move || {
+            rows.look();
+            rows
+        });
+        match looked_at.await {
+            Ok(rows) => rows,
+            Err(error) => std::panic::resume_unwind(error.into_panic()),
+        }
+    };
+    join(look(rows), look(documents)).await
 }
 
 /// What both stores have under a key now.

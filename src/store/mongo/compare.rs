@@ -105,14 +105,13 @@ impl ComparedDocuments for Mongo {
         let (after, upto) = (value(after), value(upto));
         let within = range(after.as_ref(), upto.as_ref());
         let mut cursor = self.read(ground, Some(within), Vec::new(), true).await?;
-        let mut rows = Rows::default();
+        let mut rows = Rows::new(&ground.key);
         let mut last = None;
         while cursor.advance().await.map_err(|error| failed(COMPARE, &error))? {
             let row = as_row(cursor.current(), &ground.columns, &ground.key);
-            let key = RowKey::of(&row, &ground.key);
-            rows.push(&row, &key);
+            rows.push(&row);
             if rows.len() >= most {
-                last = Some(key);
+                last = Some(RowKey::of(&row, &ground.key));
                 break;
             }
         }
@@ -120,11 +119,8 @@ impl ComparedDocuments for Mongo {
     }
 
     async fn rows_at(&mut self, ground: &Ground, keys: &[RowKey]) -> Result<Rows, StoreError> {
-        let mut rows = Rows::default();
-        let push = |row: Cow<'_, RawDocument>| {
-            rows.push(&row, &RowKey::of(&row, &ground.key));
-        };
-        self.each_at(ground, keys, push).await?;
+        let mut rows = Rows::new(&ground.key);
+        self.each_at(ground, keys, |row| rows.push(&row)).await?;
         Ok(rows)
     }
 
@@ -272,7 +268,10 @@ fn lists(fields: &[String], keys: &[RowKey]) -> Vec<Document> {
     for key in keys {
         let mut values: Vec<Bson> = key.values().filter_map(|it| it.try_into().ok()).collect();
         let Some(value) = values.pop() else { continue };
-        let prefix = doc! { "": &values }.to_vec().unwrap_or_default();
+        let prefix = match values.is_empty() {
+            true => Vec::new(),
+            false => doc! { "": &values }.to_vec().unwrap_or_default(),
+        };
         let size = key.0.as_bytes().len();
         let full = |branch: &(Vec<Bson>, Vec<Bson>, usize)| branch.2 + size > LIST_BYTES;
         match at.get(&prefix).and_then(|at| branches.get_mut(*at)).filter(|it| !full(it)) {

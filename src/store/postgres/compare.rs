@@ -11,18 +11,18 @@ use super::history::{OWN_TIMEOUTS, number, settle_transaction, unless_undefined}
 use super::source::ALONG_THE_INDEX;
 use super::step::{clean, settings};
 use super::{Postgres, failed, quote};
-use crate::core::compare::RowKey;
+use crate::core::compare::{RowKey, Rows};
 use crate::core::hex;
 use crate::core::history::Record;
 use crate::core::id::StoreName;
 use crate::core::mapping::decimal::{Decimal, Number};
-use crate::core::mapping::{self, Kind};
+use crate::core::mapping::{self, Kind, canonical};
 use crate::core::step::Timeouts;
 use crate::store::compare::{ComparedRows, Found, Kept, Order, Range};
 use crate::store::{Fate, Said, StoreError};
-use bson::RawDocumentBuf;
 use bson::raw::{CString, RawBsonRef};
 use bson::spec::BinarySubtype;
+use bson::{RawDocument, RawDocumentBuf};
 use futures_util::{TryStreamExt as _, pin_mut};
 use serde_json::Value;
 use std::time::Duration;
@@ -227,7 +227,7 @@ impl ComparedRows for Postgres {
         begin(self, ground.timeouts).await?;
         let read =
             each_at(self, ground, (&ground.select, &ground.rows), keys, &mut |row| match row {
-                Ok((_, document)) => found.documents.push(document),
+                Ok(document) => found.documents.push(document),
                 Err(unreadable) => found.unreadable.push(unreadable),
             })
             .await;
@@ -240,7 +240,8 @@ impl ComparedRows for Postgres {
         begin(self, ground.timeouts).await?;
         let read = each_at(self, ground, (&ground.select_key, &ground.of_key), keys, &mut |row| {
             there.push(match row {
-                Ok((key, _)) | Err((key, _)) => key,
+                Ok(document) => RowKey::of(&document, &ground.names),
+                Err((key, _)) => key,
             });
         })
         .await;
@@ -548,43 +549,96 @@ async fn page(
         order_by(ground),
         most.saturating_add(1)
     );
-    let mut range = Range::default();
-    let mut count = 0u64;
-    // Rows of one key are in one range, so those of the last key wait for the next.
-    let mut last: Option<RowKey> = None;
-    let mut group: Vec<Result<RawDocumentBuf, String>> = Vec::new();
-    each(store, ground, &ground.rows, &sql, &params, &mut |row| {
-        count += 1;
-        let (key, row) = match row {
-            Ok((key, document)) => (key, Ok(document)),
-            // No range can end at a key of which a part is what cannot be read.
-            Err((key, why)) if key.values().count() < ground.columns.len() => {
-                return range.rows.push_unreadable(key, why);
-            }
-            Err((key, why)) => (key, Err(why)),
-        };
-        if last.as_ref().is_some_and(|last| *last != key) {
-            flush(&mut range, last.take(), &mut group);
-        }
-        last = Some(key);
-        group.push(row);
-    })
-    .await?;
-    if count <= most {
-        flush(&mut range, last, &mut group);
-        range.upto = None;
-        return Ok(Some(range));
-    }
-    Ok(range.upto.is_some().then_some(range))
+    let mut reading = Reading::new(ground);
+    each(store, ground, &ground.rows, &sql, &params, &mut |row| reading.take(row)).await?;
+    Ok(reading.finish(most))
 }
 
-fn flush(range: &mut Range, key: Option<RowKey>, group: &mut Vec<Result<RawDocumentBuf, String>>) {
-    let Some(key) = key else { return };
-    group.drain(..).for_each(|row| match row {
-        Ok(document) => range.rows.push(&document, &key),
-        Err(why) => range.rows.push_unreadable(key.clone(), why),
-    });
-    range.upto = Some(key);
+/// A range in the making. Rows of one key are in one range, so those of the last key
+/// wait for the next.
+struct Reading<'a> {
+    names: &'a [String],
+    rows: Rows,
+    count: u64,
+    /// The rows of the last key, and what makes them one key; that of the row at hand.
+    group: Vec<Result<RawDocumentBuf, (RowKey, String)>>,
+    id: Vec<u8>,
+    next: Vec<u8>,
+    /// The last row of the group before.
+    last: Option<Result<RawDocumentBuf, RowKey>>,
+}
+
+impl<'a> Reading<'a> {
+    fn new(ground: &'a Ground) -> Reading<'a> {
+        Reading {
+            names: &ground.names,
+            rows: Rows::new(&ground.names),
+            count: 0,
+            group: Vec::new(),
+            id: Vec::new(),
+            next: Vec::new(),
+            last: None,
+        }
+    }
+
+    fn take(&mut self, row: Row) {
+        self.count += 1;
+        if let Err((key, why)) = &row
+            && key.values().count() < self.names.len()
+        {
+            // No range can end at a key of which a part is what cannot be read.
+            return self.rows.push_unreadable(key.clone(), why.clone());
+        }
+        let has_key: &RawDocument = match &row {
+            Ok(document) => document,
+            Err((key, _)) => &key.0,
+        };
+        identity(has_key, self.names, &mut self.next);
+        if self.next != self.id {
+            self.flush();
+            std::mem::swap(&mut self.id, &mut self.next);
+        }
+        self.group.push(row);
+    }
+
+    fn flush(&mut self) {
+        for row in self.group.drain(..) {
+            self.last = Some(match row {
+                Ok(document) => {
+                    self.rows.push(&document);
+                    Ok(document)
+                }
+                Err((key, why)) => {
+                    self.rows.push_unreadable(key.clone(), why);
+                    Err(key)
+                }
+            });
+        }
+    }
+
+    /// The range, if not more than so many rows were asked for, or up to the key before
+    /// the last. `None`: there is none before.
+    fn finish(mut self, most: u64) -> Option<Range> {
+        if self.count <= most {
+            self.flush();
+            return Some(Range { rows: self.rows, upto: None });
+        }
+        let upto = match self.last? {
+            Ok(document) => RowKey::of(&document, self.names),
+            Err(key) => key,
+        };
+        Some(Range { rows: self.rows, upto: Some(upto) })
+    }
+}
+
+/// What keys that are equal have in common.
+fn identity(row: &RawDocument, names: &[String], out: &mut Vec<u8>) {
+    out.clear();
+    for name in names {
+        let value = row.get(name).ok().flatten().unwrap_or(RawBsonRef::Null);
+        // What the server sent is no damaged document.
+        let _ = canonical::append_value(value, out);
+    }
 }
 
 /// The condition for what lies above a key.
@@ -676,8 +730,8 @@ async fn each_at(
     each(store, ground, columns, &sql, &lists, take).await
 }
 
-/// A row as a document, under its key; or why it is none.
-type Row = Result<(RowKey, RawDocumentBuf), (RowKey, String)>;
+/// A row as a document; or its key, and why it is none.
+type Row = Result<RawDocumentBuf, (RowKey, String)>;
 
 /// Reads rows one after the other.
 async fn each<T: ToSql + Sync + AsType>(
@@ -713,16 +767,17 @@ impl AsType for Vec<String> {
 
 /// A row as a document; where one column has no counterpart, the key and why.
 fn document(row: &tokio_postgres::Row, ground: &Ground, columns: &[mapping::Column]) -> Row {
-    let values: Vec<Option<&[u8]>> = (0..row.len()).map(|at| row.get::<_, Raw<'_>>(at).0).collect();
-    match mapping::document(columns, values.iter().copied()) {
-        Ok(document) => Ok((RowKey::of(&document, &ground.names), document)),
+    let values = (0..row.len()).map(|at| row.get::<_, Raw<'_>>(at).0);
+    match mapping::document(columns, values.clone()) {
+        Ok(document) => Ok(document),
         Err(bad) => {
             // In the order of the key, as that of any row: it is asked for again by it.
             let mut key = RawDocumentBuf::new();
             for name in &ground.names {
-                let found = columns.iter().zip(&values).find(|(column, _)| column.name == *name);
+                let found =
+                    columns.iter().zip(values.clone()).find(|(column, _)| column.name == *name);
                 if let Some((column, value)) = found
-                    && let Ok(one) = mapping::document(std::slice::from_ref(column), [*value])
+                    && let Ok(one) = mapping::document(std::slice::from_ref(column), [value])
                     && let Ok(Some(value)) = one.get(name)
                     && let Ok(name) = CString::try_from(name.as_str())
                 {
