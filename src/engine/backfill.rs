@@ -37,6 +37,10 @@ use watch::Watch;
 /// is helped by the others.
 const SHARDS_EACH: usize = 4;
 
+/// Fewer rows than this are one shard, where nobody asked for several workers: they
+/// are done before a second one has begun.
+const SEVERAL_FROM: u64 = 20_000;
+
 /// Sweeps after the first round. What still comes in then is the business of the
 /// invariants.
 const SWEEPS_MAX: u32 = 10;
@@ -205,9 +209,13 @@ struct Crew<H> {
 
 impl<H: Hands> Crew<H> {
     async fn new(hands: &mut H, task: Task<'_>) -> Result<Crew<H>, StoreError> {
-        let wanted = task.backfill.pace.workers.unwrap_or(1).max(1);
+        let mut main = Session::new(hands).await?;
+        let wanted = match task.backfill.pace.workers {
+            Some(wanted) => wanted.max(1),
+            None => main.with(async |hands| hands.workers(task.job).await).await?,
+        };
         Ok(Crew {
-            main: Session::new(hands).await?,
+            main,
             workers: Vec::new(),
             workers_max: usize::try_from(wanted).unwrap_or(usize::MAX),
         })
@@ -245,13 +253,9 @@ impl<S: Backfills, O: Backfills> Lead<'_, '_, S, O> {
     async fn rounds<H: Hands<Store = S>>(&self, crew: &mut Crew<H>) -> Result<(), BackfillError> {
         let job = self.task.job;
         let shards = crew.main.ask(async |store| store.shards(job).await).await?;
-        let wanted = match crew.workers_max {
-            1 => 1,
-            several => several.saturating_mul(SHARDS_EACH),
-        };
         if shards.is_empty() {
-            let survey = crew.main.with(async |hands| hands.look(job, wanted, &[]).await).await?;
-            self.begin(&mut crew.main, &survey.shards, self.task.entries).await?;
+            let shards = self.cut(crew, &[]).await?;
+            self.begin(&mut crew.main, &shards, self.task.entries).await?;
         } else if !self.task.entries.is_empty() {
             self.begin(&mut crew.main, &[], self.task.entries).await?;
         }
@@ -264,13 +268,31 @@ impl<S: Backfills, O: Backfills> Lead<'_, '_, S, O> {
                 self.board.say(Notice::Remark(remark));
                 return Ok(());
             }
-            let survey =
-                crew.main.with(async |hands| hands.look(job, wanted, &shards).await).await?;
-            if survey.shards.is_empty() {
+            let shards = self.cut(crew, &shards).await?;
+            if shards.is_empty() {
                 return Ok(());
             }
-            self.begin(&mut crew.main, &survey.shards, &[]).await?;
+            self.begin(&mut crew.main, &shards, &[]).await?;
         }
+    }
+
+    /// Shards of the next round.
+    async fn cut<H: Hands<Store = S>>(
+        &self,
+        crew: &mut Crew<H>,
+        past: &[Shard],
+    ) -> Result<Vec<Shard>, StoreError> {
+        let wanted = match crew.workers_max {
+            1 => 1,
+            several => several.saturating_mul(SHARDS_EACH),
+        };
+        let job = self.task.job;
+        let survey = crew.main.with(async |hands| hands.look(job, wanted, past).await).await?;
+        let is_asked = self.task.backfill.pace.workers.is_some();
+        Ok(match is_asked || survey.estimate >= SEVERAL_FROM {
+            true => survey.shards,
+            false => whole(survey.shards),
+        })
     }
 
     /// Works until all shards are done, by us or by others; `None` if it was
@@ -347,6 +369,21 @@ impl<S: Backfills, O: Backfills> Lead<'_, '_, S, O> {
             }
         }
     }
+}
+
+/// Neighbours as one.
+fn whole(shards: Vec<Shard>) -> Vec<Shard> {
+    let mut whole: Vec<Shard> = Vec::new();
+    for shard in shards {
+        match whole.last_mut() {
+            Some(last) if last.table == shard.table && shard.after.as_ref() == Some(&last.upto) => {
+                last.upto = shard.upto;
+                last.estimate += shard.estimate;
+            }
+            _ => whole.push(shard),
+        }
+    }
+    whole
 }
 
 /// Why no further sweep is worth it, if none is.

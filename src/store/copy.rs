@@ -10,6 +10,9 @@ use crate::store::StoreError;
 use crate::store::backfill::{Backfills, Job};
 use bson::RawDocumentBuf;
 
+/// Sessions that copy at once.
+pub const WORKERS: u64 = 2;
+
 /// Rows of one store, to be read in ranges of their key.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Page {
@@ -109,6 +112,13 @@ pub trait Target: Backfills {
     async fn ready(&mut self, job: Job<'_>) -> Result<(), StoreError> {
         let _ = job;
         Ok(())
+    }
+
+    /// So many sessions copy at once, where nobody says how many: while one waits for
+    /// its commit, the other has the store to itself.
+    async fn workers(&mut self, job: Job<'_>) -> Result<u64, StoreError> {
+        let _ = job;
+        Ok(WORKERS)
     }
 
     /// Writes a page and moves the shard's cursor to its end, in one transaction with

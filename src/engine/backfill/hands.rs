@@ -41,6 +41,12 @@ pub trait Hands: Sized {
     /// The same with new sessions.
     async fn renewed(&mut self) -> Result<Self, StoreError>;
 
+    /// So many are to work at it at once, where the backfill does not say how many.
+    async fn workers(&mut self, job: Job<'_>) -> Result<u64, StoreError> {
+        let _ = job;
+        Ok(1)
+    }
+
     /// See [`Backfills::survey`].
     async fn look(
         &mut self,
@@ -152,6 +158,10 @@ impl<S: Source, T: Target> Hands for Copying<'_, S, T> {
 
     async fn renewed(&mut self) -> Result<Self, StoreError> {
         Copying::new(&mut self.source, &mut self.target, self.rows).await
+    }
+
+    async fn workers(&mut self, job: Job<'_>) -> Result<u64, StoreError> {
+        self.target.workers(job).await
     }
 
     async fn look(

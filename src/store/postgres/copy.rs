@@ -19,7 +19,7 @@ use crate::core::parse::manifest::Work;
 use crate::core::step::{QualifiedName, Timeouts};
 use crate::failpoint::{around, reach};
 use crate::store::backfill::Job;
-use crate::store::copy::{BadRow, Page, Target};
+use crate::store::copy::{BadRow, Page, Target, WORKERS};
 use crate::store::rejects::{RefusedRow, is_about_a_row};
 use crate::store::{Fate, StoreError};
 use bson::raw::RawBsonRef;
@@ -70,6 +70,8 @@ pub(super) struct Destination {
     /// The temporary table: called after what it is made of, so that one of this name
     /// is never another.
     stage: String,
+    /// A row may refer to one that was written before it.
+    has_order: bool,
     /// None of the keys was there so far.
     is_fresh: AtomicBool,
 }
@@ -156,6 +158,16 @@ impl Target for Postgres {
         // The table may have changed since it was looked at for the plan.
         self.destinations.remove(&job.record.step);
         destination(self, job).await.map(drop)
+    }
+
+    async fn workers(&mut self, job: Job<'_>) -> Result<u64, StoreError> {
+        match destination(self, job).await {
+            Ok(to) if !to.has_order => Ok(WORKERS),
+            Ok(_) => Ok(1),
+            // It is said when there is something to write.
+            Err(error) if error.fate == Fate::Refused => Ok(1),
+            Err(error) => Err(error),
+        }
     }
 
     async fn put(
@@ -338,6 +350,7 @@ async fn look(
         by_name,
         closed,
         key: places,
+        has_order: refers_to_itself(store, &table).await?,
         stage: format!("pg_temp.lockstep_copy_{}", digits.get(..16).unwrap_or(digits)),
         is_fresh: AtomicBool::new(true),
     })
@@ -356,6 +369,14 @@ fn told_by(kind: Option<&Kind>, is_citext: bool, is_lax: bool) -> &'static str {
         Some(_) if is_lax => " COLLATE pg_catalog.\"C\"",
         Some(_) => "",
     }
+}
+
+/// Whether rows refer to others of the same table, which have to be there first.
+async fn refers_to_itself(store: &Postgres, table: &Table) -> Result<bool, StoreError> {
+    let sql = "SELECT 1 FROM pg_catalog.pg_constraint AS c WHERE c.conrelid = $1 \
+         AND c.contype = 'f' AND c.confrelid = c.conrelid LIMIT 1";
+    let rows = store.client.query_typed(sql, &[(&table.oid, Type::OID)]).await;
+    rows.map(|rows| !rows.is_empty()).map_err(|error| failed(LOOK, &error))
 }
 
 /// `ON CONFLICT` wants a unique index on just these columns, one that is looked at
