@@ -98,8 +98,8 @@ fn read_those(
 ///
 /// # Errors
 /// As [`read`].
-pub fn inputs(dir: &Path) -> Result<Vec<Input>, SourceError> {
-    let (inputs, mut problems) = each(dir, Input::read)?;
+pub fn inputs(dir: &Path, vars: &dyn Vars) -> Result<Vec<Input>, SourceError> {
+    let (inputs, mut problems) = each(dir, |folder| Input::read(folder, vars))?;
     let migrations = inputs.iter().map(|input| input.migration.clone()).collect();
     problems.extend(MigrationSet::new(migrations).err());
     if problems.is_empty() { Ok(inputs) } else { Err(SourceError::Problems(problems)) }

@@ -665,7 +665,9 @@ mod tests {
 
     fn rows(documents: &[Document]) -> Rows {
         let mut rows = Rows::new(&fields());
-        documents.iter().for_each(|document| rows.push(&row(document)));
+        for document in documents {
+            rows.push(&row(document));
+        }
         rows
     }
 

@@ -334,7 +334,7 @@ mod shown {
         let import = match import(tool, files, wishes) {
             Ok(import) => import,
             Err(problems) => {
-                return problems.iter().map(|problem| format!("{problem}\n")).collect();
+                return problems.iter().fold(String::new(), |all, one| format!("{all}{one}\n"));
             }
         };
         let mut all = String::new();

@@ -19,11 +19,11 @@ mod migration;
 mod mongo;
 mod postgres;
 
-use crate::core::checksum::normalize;
 use crate::core::id::Version;
 use crate::core::migration::Migration;
 use crate::core::parse::folder::{self, Folder};
 use crate::core::problem::{Place, Problem};
+use crate::core::template::Vars;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use view::{Anchor, Hit, Subject};
@@ -127,16 +127,14 @@ pub struct Input {
 }
 
 impl Input {
-    /// Reads a folder.
+    /// Reads a folder, with the variables of templates.
     ///
     /// # Errors
     /// Everything that is wrong with it.
-    pub fn read(folder: &Folder) -> Result<Input, Vec<Problem>> {
-        let migration = folder::read(folder)?;
-        let texts = folder.files.iter().filter_map(|(file, bytes)| {
-            let text = std::str::from_utf8(bytes).ok()?;
-            Some((format!("{}/{file}", folder.name), normalize(text)))
-        });
+    pub fn read(folder: &Folder, vars: &dyn Vars) -> Result<Input, Vec<Problem>> {
+        let migration = folder::read_with(folder, vars)?;
+        let texts = folder::texts_with(folder, vars).into_iter();
+        let texts = texts.map(|(file, text)| (format!("{}/{file}", folder.name), text));
         Ok(Input { migration, texts: texts.collect() })
     }
 }
@@ -256,7 +254,7 @@ mod tests {
     pub(super) fn input(name: &str, files: &[(&str, &str)]) -> Input {
         let bytes = files.iter().map(|(file, text)| ((*file).to_owned(), text.as_bytes().to_vec()));
         let folder = Folder { name: name.to_owned(), files: bytes.collect() };
-        Input::read(&folder).unwrap_or_else(|problems| {
+        Input::read(&folder, &()).unwrap_or_else(|problems| {
             let lines: Vec<String> = problems.iter().map(ToString::to_string).collect();
             panic!("{}", lines.join("\n"))
         })

@@ -322,7 +322,8 @@ fn files_alone_and_the_history_later() {
 /// Each by the statements with which its tool makes its table.
 #[test]
 fn the_other_tools_by_their_tables() {
-    let cases: [(&str, &[(&str, &str)], &str); 4] = [
+    type Case<'a> = (&'a str, &'a [(&'a str, &'a str)], &'a str);
+    let cases: [Case<'_>; 4] = [
         (
             "flyway",
             &[("V1__a.sql", "SELECT 1;"), ("V1.1__b.sql", "SELECT 1;"), ("V2__c.sql", "SELECT 1;")],

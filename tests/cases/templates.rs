@@ -33,7 +33,8 @@ fn flags_beat_the_environment_which_beats_the_file() {
     write(&project.path("migrate.toml"), toml);
     let region = || project.database.value("SELECT region FROM places");
     let variables = [("MIGRATE_VAR_REGION", "variable")];
-    let cases: [(&[(&str, &str)], &[&str], &str); 4] = [
+    type Case<'a> = (&'a [(&'a str, &'a str)], &'a [&'a str], &'a str);
+    let cases: [Case<'_>; 4] = [
         (&[], &[], "file"),
         (&[], &["--env", "production"], "section"),
         (&variables, &["--env", "production"], "variable"),

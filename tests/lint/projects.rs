@@ -35,3 +35,16 @@ fn a_project_without_migrations_has_no_finding() {
     let folder = Folder::new(&[("migrations/README.md", "")]);
     assert_eq!(folder.lint(0, &[]), "nothing found in 0 migrations\n");
 }
+
+#[test]
+fn a_template_is_linted_as_the_databases_get_it() {
+    let folder = Folder::new(&[
+        ("migrate.toml", "[vars]\ntable = 'users'\n"),
+        ("migrations/001-a/migration.toml", "template = true\n"),
+        ("migrations/001-a/up.sql", "LOCK TABLE {{table}};\nCREATE TABLE {{made}} (id bigint);\n"),
+        ("migrations/001-a/down.sql", "DROP TABLE {{made}};\n"),
+    ]);
+    let found = folder.lint(1, &["--var", "made=things"]);
+    assert!(found.contains("up.sql:1:1"), "{found}");
+    assert!(found.contains("LOCK TABLE users"), "{found}");
+}

@@ -246,7 +246,9 @@ pub fn nobody_is_asked<T>(returned: &Result<T, RunError>) -> Result<(), String> 
         Cause::Obstacle(obstacle) => Err(format!("in the way: {obstacle}")),
         Cause::Ask => Err("only a person can say whether it happened".to_owned()),
         Cause::Store(_) | Cause::Stopped(_) => Ok(()),
-        Cause::Broken(_) | Cause::Program(_) => unreachable!("no scenario has them"),
+        Cause::Broken(_) | Cause::Program(_) | Cause::Hook(_) => {
+            unreachable!("no scenario has them")
+        }
     };
     match returned {
         Err(RunError::Plan(error)) => Err(format!("there is no plan: {error}")),
@@ -255,6 +257,7 @@ pub fn nobody_is_asked<T>(returned: &Result<T, RunError>) -> Result<(), String> 
         Err(RunError::RolledBack(error)) => {
             asks(&error.failed).and_then(|()| nobody_is_asked(&error.back))
         }
+        Err(RunError::Hook(_)) => unreachable!("no scenario has hooks"),
         Ok(_) | Err(RunError::Store(_) | RunError::Lock(_) | RunError::Changed) => Ok(()),
     }
 }

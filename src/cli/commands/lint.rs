@@ -11,6 +11,7 @@ use crate::cli::output::Output;
 use crate::cli::project::{configure, folder, of_source};
 use crate::core::lint::{self, Finding, Found, Input, Level, Settings, merged};
 use crate::core::problem::nearest;
+use crate::core::template::Vars;
 use crate::source::{self, SourceError};
 use std::collections::BTreeSet;
 
@@ -47,7 +48,7 @@ fn lint_project(
 ) -> Result<Exit, Failure> {
     let config = configure(global)?;
     let settings = Settings { levels: levels(&config)?, new: BTreeSet::new() };
-    let inputs = source::inputs(&config.dir).map_err(|error| {
+    let inputs = source::inputs(&config.dir, &config).map_err(|error| {
         if let (LintFormat::Github, SourceError::Problems(problems)) = (format, &error) {
             let folder = folder(&config);
             for problem in problems {
@@ -58,7 +59,9 @@ fn lint_project(
     })?;
     let (found, migrations) = match &args.base {
         None => (lint::lint(&inputs, &settings), inputs.len()),
-        Some(name) => since(&inputs, settings, &git::Repository::open(&config.dir)?, name)?,
+        Some(name) => {
+            since(&inputs, settings, &git::Repository::open(&config.dir)?, name, &config)?
+        }
     };
     let report = forms::Report { found: &found, migrations, folder: folder(&config) };
     match format {
@@ -90,6 +93,7 @@ fn since(
     settings: Settings,
     repository: &git::Repository,
     name: &str,
+    vars: &dyn Vars,
 ) -> Result<(Found, usize), Failure> {
     let base = repository.base(name)?;
     let settings = Settings { new: base.new_versions(inputs), ..settings };
@@ -102,7 +106,7 @@ fn since(
     let mut before = inputs.to_vec();
     for input in &mut before {
         if edited.contains_key(input.migration.folder.as_str())
-            && let Ok(old) = Input::read(&repository.folder(&input.migration.folder, &base)?)
+            && let Ok(old) = Input::read(&repository.folder(&input.migration.folder, &base)?, vars)
         {
             *input = old;
         }

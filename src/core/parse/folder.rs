@@ -111,6 +111,18 @@ pub fn lacks_variables(folder: &Folder, vars: &dyn Vars) -> bool {
         && filled_in(folder, &templates, vars).is_err()
 }
 
+/// The texts of a folder as the databases get them: with its variables filled in, if
+/// it is a template. Of one that cannot be read, nothing.
+pub fn texts_with(folder: &Folder, vars: &dyn Vars) -> BTreeMap<String, String> {
+    let texts = texts(folder, &mut Vec::new());
+    let is_template = texts.get(MANIFEST).is_some_and(|text| manifest::is_template(text));
+    let texts = match is_template {
+        true => filled_in(folder, &texts, vars).unwrap_or_default(),
+        false => texts,
+    };
+    texts.into_iter().map(|(file, text)| (file.to_owned(), text)).collect()
+}
+
 /// The files of a template, with values in place of names: its scripts and its
 /// manifest. What its programs read is theirs.
 fn filled_in<'a>(
