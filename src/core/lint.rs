@@ -7,8 +7,9 @@
 //! suppression is known to be of use.
 //!
 //! Reading order: [`Rule`], `view` (what the rules look at), `known` (hazards that
-//! `squawk-linter` finds), then any rule.
+//! `squawk-linter` finds), `effects` (what statements do to the data), then any rule.
 
+mod effects;
 mod ignore;
 mod known;
 pub mod merged;
@@ -342,5 +343,68 @@ mod tests {
         let levels = BTreeMap::from([("drop-table".to_owned(), Level::Off)]);
         let found = lint(&input, &Settings { levels, ..Settings::default() });
         assert_eq!((told(&found), found.suppressed), (String::new(), 0));
+    }
+
+    #[test]
+    fn nothing_is_found_where_nobody_waits() {
+        let down = "DROP TABLE IF EXISTS a, b, c; ALTER TABLE old DROP COLUMN IF EXISTS x;";
+        for up in [
+            "CREATE TABLE a (id bigint PRIMARY KEY, n int NOT NULL DEFAULT 0); CREATE INDEX a_n ON a (n); ALTER TABLE a ADD CHECK (n > 0); ALTER TABLE a ALTER n SET NOT NULL; UPDATE a SET n = 1; DELETE FROM a; TRUNCATE a; CREATE TRIGGER t BEFORE UPDATE ON a FOR EACH ROW EXECUTE FUNCTION f()",
+            "CREATE TABLE public.a (id bigint PRIMARY KEY); CREATE INDEX ON a (id); ALTER TABLE a RENAME COLUMN id TO n",
+            "CREATE TABLE IF NOT EXISTS \"a\" (id bigint); CREATE UNIQUE INDEX a_id ON a (id)",
+            "CREATE TABLE a AS SELECT 1 AS id; ALTER TABLE a ADD PRIMARY KEY (id)",
+            "CREATE TABLE a (id bigint REFERENCES old (id))",
+            "CREATE TABLE a (id bigint) PARTITION BY RANGE (id); CREATE TABLE a_1 PARTITION OF a FOR VALUES FROM (1) TO (2)",
+            "CREATE TEMP TABLE t (id bigint); INSERT INTO t SELECT 1; UPDATE t SET id = 2",
+            "ALTER TABLE old ADD COLUMN x text",
+            "ALTER TABLE old ADD COLUMN x bigint REFERENCES b (id)",
+            "ALTER TABLE old ADD COLUMN x timestamptz NOT NULL DEFAULT now()",
+            "ALTER TABLE old ADD COLUMN x text DEFAULT 'DROP TABLE b; VACUUM FULL'",
+            "CREATE FUNCTION f() RETURNS void LANGUAGE sql AS $$ DELETE FROM old; TRUNCATE old $$; DROP FUNCTION f()",
+            "INSERT INTO old VALUES (1) ON CONFLICT (id) DO UPDATE SET n = 1",
+            "SELECT * FROM old FOR UPDATE",
+            "UPDATE old SET n = 1 WHERE id = 7",
+            "DELETE FROM old USING b WHERE old.id = b.id",
+            "COMMENT ON TABLE old IS 'DROP TABLE old'",
+            "CREATE EXTENSION IF NOT EXISTS citext",
+            "DO $$ BEGIN PERFORM 1; RAISE NOTICE 'DROP TABLE old'; END $$",
+        ] {
+            let found = lint(
+                &[input("001-a", &[("up.sql", up), ("down.sql", down)])],
+                &Settings::default(),
+            );
+            assert_eq!(told(&found), "", "{up}");
+        }
+    }
+
+    #[test]
+    fn hazards_in_a_block_are_found_at_their_place() {
+        let up = "DO $$\nBEGIN\n  IF NOT EXISTS (SELECT 1) THEN\n    CREATE INDEX a_x ON a (x);\n  END IF;\n  EXECUTE 'VACUUM FULL a';\n  DELETE FROM a;\nEND $$;";
+        check(
+            &[("up.sql", up), ("down.sql", "DROP INDEX CONCURRENTLY a_x")],
+            expect_test::expect![[r#"
+                up.sql:4: error index-without-concurrently: while this index is built, every INSERT, UPDATE and DELETE on `a` waits (SHARE lock)
+                up.sql:6: error rewrite-table: VACUUM FULL copies `a` behind an ACCESS EXCLUSIVE lock: all reads and writes wait until it is done
+                up.sql:7: error delete-without-where: every row of `a` is deleted in one transaction: whoever writes one of them waits until all are
+            "#]],
+        );
+    }
+
+    #[test]
+    fn what_only_mongosh_says_is_found() {
+        let up = "db.a.bulkWrite([{ updateMany: { filter: {}, update: { $set: { x: 1 } } } }]);\ndb.a.deleteMany({ x: { $ne: 1 } });\ndb.runCommand({ collMod: 'a', index: { name: 'x', expireAfterSeconds: 5 } });\ndb.b.aggregate([{ $out: { db: 'shop', coll: 'a' } }]);\ndb.dropDatabase();\ndb.createCollection('c');\ndb.c.createIndex({ x: 1 }, { unique: true, expireAfterSeconds: 5 });\ndb.c.deleteMany({});\ndb.d.createIndex({ y: 1 }, { name: 'y' });";
+        check(
+            &[
+                ("up.mongodb.js", up),
+                ("down.mongodb.js", "db.c.drop();\ndb.d.dropIndex({ y: 1 });"),
+            ],
+            expect_test::expect![[r#"
+                up.mongodb.js:1: error write-without-filter: every document of `a` is updated in one transaction, which the server ends after 60 s
+                up.mongodb.js:2: warn unbounded-write: nothing bounds how many documents of `a` are deleted here, in one transaction, which the server ends after 60 s
+                up.mongodb.js:3: warn ttl-index: within a minute the server deletes what is old enough in `a`, and no `down` brings it back
+                up.mongodb.js:4: error out-overwrites: all documents of `a` are replaced, also those that others write meanwhile
+                up.mongodb.js:5: error drop-database: everything in this database is gone, and no `down` brings it back
+            "#]],
+        );
     }
 }

@@ -48,6 +48,7 @@ transcripts! {
     import,
     invariants,
     irreversible,
+    lint,
     next_release,
     odd_ends,
     order,

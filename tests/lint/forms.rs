@@ -56,7 +56,7 @@ fn an_object_has_every_finding_with_its_place() {
           "help": "Write `CREATE INDEX CONCURRENTLY`. It runs as a step of its own, outside of a transaction, and writers go on.",
           "level": "error",
           "line": 2,
-          "message": "while this index is built, every INSERT, UPDATE and DELETE on `a` waits",
+          "message": "while this index is built, every INSERT, UPDATE and DELETE on `a` waits (SHARE lock)",
           "rule": "index-without-concurrently",
           "version": 1
         }"#]]

@@ -43,7 +43,7 @@ impl Folder {
     fn lint(&self, code: i32, arguments: &[&str]) -> String {
         let (stdout, stderr, status) = run(&mut self.command(&[&["lint"], arguments].concat()));
         assert_eq!(status, code, "{stdout}--- stderr\n{stderr}");
-        stderr.lines().fold(stdout, |all, line| format!("{all}! {line}\n"))
+        stderr.lines().fold(stdout, |said, line| format!("{said}! {line}\n"))
     }
 
     /// The object of `--format json`.

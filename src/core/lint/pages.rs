@@ -47,10 +47,12 @@ fn page(rule: &Rule) -> String {
     let off = if *level == Level::Off { "warn" } else { "off" };
     let _ = write!(
         text,
-        "\n## If it is meant\n{}",
+        "\n## {}\n{}",
+        if *level == Level::Off { "To switch it on" } else { "If it is meant" },
         match rule.about {
             About::Merge | About::Comment => String::new(),
             About::Mongo => suppression("js", "//", name),
+            About::Postgres if *level == Level::Off => String::new(),
             About::Postgres | About::Migration => suppression("sql", "--", name),
         }
     );

@@ -47,7 +47,7 @@ fn check(subject: &Subject<'_>) -> Vec<Hit> {
             hits.push(Hit::new(
                 anchor,
                 format!(
-                    "no invariant asks `{target}` whether `{}` has reached every row",
+                    "no invariant asks about `{target}`, so nothing tells whether `{}` has reached all of it",
                     backfill.title
                 ),
             ));

@@ -1,7 +1,8 @@
 //! Data that goes without a question.
 
 use crate::core::id::{Direction, Phase, StoreName};
-use crate::core::lint::view::{Hit, Subject, destroyed_documents, destroyed_rows};
+use crate::core::lint::effects::{destroyed_documents, destroyed_rows};
+use crate::core::lint::view::{Hit, Subject};
 use crate::core::lint::{About, Level, Rule};
 
 pub(super) static RULE: Rule = Rule {
@@ -38,7 +39,7 @@ fn check(subject: &Subject<'_>) -> Vec<Hit> {
                 && !subject.is_asked(StoreName::Postgres, &table.to_string())
             {
                 hits.push(statement.hit(format!(
-                    "{what} of `{table}` goes, and no invariant asks `{table}` before it does"
+                    "{what} of `{table}` goes, and no invariant asks about `{table}` before it does"
                 )));
             }
         }
@@ -49,7 +50,7 @@ fn check(subject: &Subject<'_>) -> Vec<Hit> {
                 && !subject.is_asked(StoreName::Mongo, &collection)
             {
                 hits.push(statement.hit(format!(
-                    "{what} of `{collection}` goes, and no invariant asks `{collection}` before it does"
+                    "{what} of `{collection}` goes, and no invariant asks about `{collection}` before it does"
                 )));
             }
         }

@@ -1,7 +1,8 @@
 //! A way back that leaves something behind.
 
 use crate::core::id::{Direction, StoreName};
-use crate::core::lint::view::{Hit, Index, Sql, Subject, indexes};
+use crate::core::lint::effects::{Index, indexes};
+use crate::core::lint::view::{Hit, Sql, Subject};
 use crate::core::lint::{About, Level, Rule};
 use crate::core::parse::sql::outline::{Act, Change, names};
 use crate::core::step::{Body, QualifiedName, Step};
@@ -63,6 +64,8 @@ fn sql_hits(subject: &Subject<'_>) -> Vec<Hit> {
                         || owner.as_ref().is_some_and(|owner| {
                             it.name == owner.name || Some(&it.name) == owner.schema.as_ref()
                         })
+                        // A partition goes with its table.
+                        || names(&statement.text, "partition") && names(&statement.text, &it.name)
                 }),
                 Act::AlterTable { .. } => names(&other.text, "drop") && names(&other.text, &name),
                 _ => false,
@@ -91,7 +94,12 @@ fn made(subject: &Subject<'_>, statement: &Sql) -> Vec<(String, String, Option<Q
         false => vec![(what.to_owned(), name.to_owned(), Some(table.clone()))],
     };
     match &statement.act {
-        Act::CreateTable { table } => of("table", table),
+        Act::CreateTable { temporary: true, .. } => Vec::new(),
+        Act::CreateTable { table, .. } => of("table", table),
+        // What was there before stays.
+        Act::Create { what, .. } if what == "extension" && names(&statement.text, "exists") => {
+            Vec::new()
+        }
         Act::Create { what, name } => of(what, name),
         Act::CreateIndex { index: Some(index), table } => of_table("index", index, table),
         Act::CreateTrigger { trigger, table } => of_table("trigger", trigger, table),

@@ -1,7 +1,8 @@
 //! A first phase that breaks the release that is running.
 
 use crate::core::id::Phase;
-use crate::core::lint::view::{Hit, Sql, Subject, destroyed_documents};
+use crate::core::lint::effects::destroyed_documents;
+use crate::core::lint::view::{Hit, Sql, Subject};
 use crate::core::lint::{About, Level, Rule};
 use crate::core::parse::sql::outline::{Act, Change};
 

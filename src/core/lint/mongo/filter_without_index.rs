@@ -1,8 +1,7 @@
 //! A filter that reads every document.
 
-use crate::core::lint::view::{
-    Hit, Index, Mongo, Subject, Write, bounds, filter_fields, indexes, writes,
-};
+use crate::core::lint::effects::{Index, Write, bounds, filter_fields, indexes, writes};
+use crate::core::lint::view::{Hit, Mongo, Subject};
 use crate::core::lint::{About, Level, Rule};
 
 pub(super) static RULE: Rule = Rule {

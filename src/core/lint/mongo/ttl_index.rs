@@ -1,6 +1,7 @@
 //! An index that deletes.
 
-use crate::core::lint::view::{Hit, Subject, indexes};
+use crate::core::lint::effects::indexes;
+use crate::core::lint::view::{Hit, Subject};
 use crate::core::lint::{About, Level, Rule};
 
 pub(super) static RULE: Rule = Rule {

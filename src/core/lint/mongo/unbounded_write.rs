@@ -1,6 +1,7 @@
 //! As many documents as there are, written in one transaction.
 
-use crate::core::lint::view::{Hit, Subject, Write, bounds, writes};
+use crate::core::lint::effects::{Write, bounds, writes};
+use crate::core::lint::view::{Hit, Subject};
 use crate::core::lint::{About, Level, Rule};
 
 pub(super) static RULE: Rule = Rule {

@@ -1,7 +1,8 @@
 //! A unique index over values that nobody has looked at.
 
 use crate::core::id::Phase;
-use crate::core::lint::view::{Hit, Subject, indexes};
+use crate::core::lint::effects::indexes;
+use crate::core::lint::view::{Hit, Subject};
 use crate::core::lint::{About, Level, Rule};
 use crate::core::parse::manifest::{Check, MongoAnswer};
 use crate::core::step::Body;

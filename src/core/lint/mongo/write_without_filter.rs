@@ -1,6 +1,7 @@
 //! All documents of a collection, written in one transaction.
 
-use crate::core::lint::view::{Hit, Subject, Write, writes};
+use crate::core::lint::effects::{Write, writes};
+use crate::core::lint::view::{Hit, Subject};
 use crate::core::lint::{About, Level, Rule};
 
 pub(super) static RULE: Rule = Rule {

@@ -24,6 +24,6 @@ pub(super) static RULE: Rule = Rule {
 
 fn check(subject: &Subject<'_>) -> Vec<Hit> {
     subject.hits(Known::ChangeColumnType, |table| {
-        format!("if the table must be written anew for this, all reads and writes of {table} wait until it is")
+        format!("if the table must be written anew for this, all reads and writes of {table} wait until it is (ACCESS EXCLUSIVE lock)")
     })
 }

@@ -41,7 +41,7 @@ fn check(subject: &Subject<'_>) -> Vec<Hit> {
             hits.push(Hit::new(
                 anchor,
                 format!(
-                    "while all rows are looked at, all reads and writes of {} wait",
+                    "while all rows are looked at, all reads and writes of {} wait (ACCESS EXCLUSIVE lock)",
                     named(statement)
                 ),
             ));

@@ -33,7 +33,7 @@ fn check(subject: &Subject<'_>) -> Vec<Hit> {
     let mut hits = Vec::new();
     for statement in subject.sql_up().filter(|statement| statement.phase == Phase::Up) {
         if let Act::CreateTrigger { table, .. } = &statement.act {
-            hits.push(statement.hit(format!("this waits for every writer of `{table}`, all writers wait behind it, and from then on their writes do more")));
+            hits.push(statement.hit(format!("this waits for every writer of `{table}`, all writers wait behind it, and from then on their writes do more (SHARE ROW EXCLUSIVE lock)")));
         }
     }
     hits

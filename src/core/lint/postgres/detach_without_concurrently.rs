@@ -25,7 +25,7 @@ pub(super) static RULE: Rule = Rule {
 fn check(subject: &Subject<'_>) -> Vec<Hit> {
     subject.hits(Known::DetachWithoutConcurrently, |table| {
         format!(
-            "detaching a partition locks {table} and all its partitions against reads and writes"
+            "detaching a partition locks {table} and all its partitions against reads and writes (ACCESS EXCLUSIVE lock)"
         )
     })
 }

@@ -30,7 +30,6 @@ fn check(subject: &Subject<'_>) -> Vec<Hit> {
     let found = subject.known(Known::DomainConstraint);
     // `NOT VALID` is found too, and looks at no row.
     let found = found.filter(|(statement, _)| !names(&statement.text, "valid"));
-    let message =
-        "every column of this domain is read, in every table, and writes to all of them wait";
+    let message = "every column of this domain is read, in every table, and writes to all of them wait (SHARE lock)";
     found.map(|(_, anchor)| Hit::new(anchor, message)).collect()
 }

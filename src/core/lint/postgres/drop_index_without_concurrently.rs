@@ -37,7 +37,7 @@ fn check(subject: &Subject<'_>) -> Vec<Hit> {
         let Some(index) = names.iter().find(|index| !is_of_new_table(index)) else { continue };
         hits.push(Hit::new(
             anchor,
-            format!("dropping `{index}` locks its table against everybody: it waits for every query there, and all reads and writes wait behind it"),
+            format!("dropping `{index}` takes an ACCESS EXCLUSIVE lock on its table: it waits for every query there, and all reads and writes wait behind it"),
         ));
     }
     hits

@@ -41,7 +41,7 @@ fn check(subject: &Subject<'_>) -> Vec<Hit> {
         if adds || names(&statement.text, "default") {
             hits.push(Hit::new(
                 anchor,
-                format!("while all rows are looked up, writes to {} and to the table that it refers to wait", named(statement)),
+                format!("while all rows are looked up, writes to {} and to the table that it refers to wait (SHARE ROW EXCLUSIVE lock)", named(statement)),
             ));
         }
     }

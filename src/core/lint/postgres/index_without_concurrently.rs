@@ -24,6 +24,6 @@ pub(super) static RULE: Rule = Rule {
 
 fn check(subject: &Subject<'_>) -> Vec<Hit> {
     subject.hits(Known::IndexWithoutConcurrently, |table| {
-        format!("while this index is built, every INSERT, UPDATE and DELETE on {table} waits")
+        format!("while this index is built, every INSERT, UPDATE and DELETE on {table} waits (SHARE lock)")
     })
 }

@@ -23,9 +23,9 @@ fn check(subject: &Subject<'_>) -> Vec<Hit> {
     let mut hits = Vec::new();
     for statement in subject.sql() {
         if let Act::Refresh { view, concurrently: false } = &statement.act {
-            hits.push(
-                statement.hit(format!("whoever reads `{view}` waits until its query is done")),
-            );
+            hits.push(statement.hit(format!(
+                "whoever reads `{view}` waits until its query is done (ACCESS EXCLUSIVE lock)"
+            )));
         }
     }
     hits

@@ -17,6 +17,6 @@ pub(super) static RULE: Rule = Rule {
 };
 
 fn check(subject: &Subject<'_>) -> Vec<Hit> {
-    let message = "while this is built anew, writes to the table wait, and so do queries that would use the index";
+    let message = "while this is built anew, writes to the table wait, and so do queries that would use the index (SHARE lock, and ACCESS EXCLUSIVE on the index)";
     subject.hits(Known::ReindexWithoutConcurrently, |_| message.to_owned())
 }

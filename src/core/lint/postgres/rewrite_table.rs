@@ -33,7 +33,7 @@ fn check(subject: &Subject<'_>) -> Vec<Hit> {
                 None => "every table, one after the other,".to_owned(),
             };
             hits.push(statement.hit(format!(
-                "{word} copies {table} behind a lock: all reads and writes wait until it is done"
+                "{word} copies {table} behind an ACCESS EXCLUSIVE lock: all reads and writes wait until it is done"
             )));
         }
     }

@@ -34,6 +34,6 @@ pub(super) static RULE: Rule = Rule {
 
 fn check(subject: &Subject<'_>) -> Vec<Hit> {
     subject.hits(Known::SetNotNull, |table| {
-        format!("while all rows are looked at for NULLs, all reads and writes of {table} wait")
+        format!("while all rows are looked at for NULLs, all reads and writes of {table} wait (ACCESS EXCLUSIVE lock)")
     })
 }

@@ -29,7 +29,7 @@ fn check(subject: &Subject<'_>) -> Vec<Hit> {
                 false => "",
             };
             hits.push(statement.hit(format!(
-                "all rows of `{table}` are gone{more}; reads and writes wait for it"
+                "all rows of `{table}` are gone{more}; reads and writes wait for it (ACCESS EXCLUSIVE lock)"
             )));
         }
     }

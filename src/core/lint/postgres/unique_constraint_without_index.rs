@@ -27,6 +27,8 @@ pub(super) static RULE: Rule = Rule {
 
 fn check(subject: &Subject<'_>) -> Vec<Hit> {
     subject.hits(Known::UniqueConstraint, |table| {
-        format!("while its index is built, all reads and writes of {table} wait")
+        format!(
+            "while its index is built, all reads and writes of {table} wait (ACCESS EXCLUSIVE lock)"
+        )
     })
 }

@@ -29,7 +29,7 @@ pub(super) static RULE: Rule = Rule {
 fn check(subject: &Subject<'_>) -> Vec<Hit> {
     let say = |table: &str| {
         format!(
-            "this default is written into every row: all reads and writes of {table} wait while the table is written anew"
+            "this default is written into every row: all reads and writes of {table} wait while the table is written anew (ACCESS EXCLUSIVE lock)"
         )
     };
     let mut hits = subject.hits(Known::VolatileDefault, say);

@@ -2,7 +2,7 @@
 
 use crate::core::lint::view::{Hit, Sql, Subject};
 use crate::core::lint::{About, Level, Rule};
-use crate::core::parse::sql::outline::{Act, Change, row_changes, works_long};
+use crate::core::parse::sql::outline::{Act, Change, RowChange, row_changes, works_long};
 use crate::core::step::{Commit, QualifiedName};
 
 pub(super) static RULE: Rule = Rule {
@@ -41,7 +41,7 @@ fn check(subject: &Subject<'_>) -> Vec<Hit> {
         let alone = statement.commit == Commit::Journaled;
         if let Some((_, table, line)) = &locked
             && works_long(&statement.text)
-            && !is_about_new(subject, statement)
+            && !is_told_elsewhere(subject, statement)
         {
             hits.push(statement.hit(format!(
                 "`{table}` has been locked since line {line} of this transaction, and whoever needs it waits until this is done"
@@ -75,10 +75,11 @@ fn locks(subject: &Subject<'_>, statement: &Sql) -> Option<String> {
     old.map(ToString::to_string)
 }
 
-/// Rows of a table that was just made are few, or nobody's.
-fn is_about_new(subject: &Subject<'_>, statement: &Sql) -> bool {
+/// Rows of a table that was just made are few, or nobody's; of all rows of a table
+/// other rules say more.
+fn is_told_elsewhere(subject: &Subject<'_>, statement: &Sql) -> bool {
     let changes = row_changes(&statement.text);
-    let rows =
-        !changes.is_empty() && changes.iter().all(|change| subject.is_new_table(&change.table));
+    let harmless = |change: &RowChange| !change.condition || subject.is_new_table(&change.table);
+    let rows = !changes.is_empty() && changes.iter().all(harmless);
     rows || statement.table().is_some_and(|table| subject.is_new_table(table))
 }

@@ -13,6 +13,8 @@ pub enum Act {
     CreateTable {
         /// The table.
         table: QualifiedName,
+        /// It ends with the session.
+        temporary: bool,
     },
     /// `CREATE INDEX`.
     CreateIndex {
@@ -191,7 +193,7 @@ fn create(mut cursor: Cursor) -> Result<Act, NotSql> {
     if cursor.words(&["materialized", "view"]) || cursor.word("table") {
         cursor.words(&["if", "not", "exists"]);
         let table = cursor.qualified_name()?;
-        return Ok(Act::CreateTable { table });
+        return Ok(Act::CreateTable { table, temporary });
     }
     let unique = cursor.word("unique");
     if cursor.word("index") {
@@ -518,10 +520,6 @@ pub fn works_long(statement: &str) -> bool {
             let mut words = std::iter::from_fn(|| cursor.take());
             words.any(|(kind, text)| kind == TokenKind::Word && text.eq_ignore_ascii_case("select"))
         }
-        "create" => {
-            cursor.word("unique");
-            cursor.word("index") && !cursor.word("concurrently")
-        }
         "alter" => match act(statement) {
             Act::AlterTable { changes, .. } => {
                 changes.iter().any(|change| matches!(change, Change::Validate(_)))
@@ -556,8 +554,8 @@ mod tests {
              create temp view v as select 1
              create policy p on a",
             expect![[r#"
-                CreateTable { table: QualifiedName { schema: Some("a"), name: "b" } }
-                CreateTable { table: QualifiedName { name: "m" } }
+                CreateTable { table: QualifiedName { schema: Some("a"), name: "b" }, temporary: false }
+                CreateTable { table: QualifiedName { name: "m" }, temporary: false }
                 CreateIndex { index: Some("i"), table: QualifiedName { name: "a" } }
                 CreateIndex { index: None, table: QualifiedName { name: "a" } }
                 CreateTrigger { trigger: "t", table: QualifiedName { name: "C" } }

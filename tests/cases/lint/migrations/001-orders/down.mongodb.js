@@ -1,0 +1,1 @@
+db.order_notes.drop();

@@ -1,0 +1,1 @@
+db.order_notes.updateMany({ channel: { $exists: false } }, { $set: { channel: "web" } });
