@@ -270,21 +270,25 @@ fn known_hazards(statements: &mut [Sql], texts: &BTreeMap<String, String>) {
 /// Where statements stand in their files.
 struct Places<'a> {
     texts: &'a BTreeMap<String, String>,
-    /// Behind the last one of each file.
-    reached: BTreeMap<String, usize>,
+    /// How far each file was read: the line, its first byte, and the byte behind the
+    /// last statement.
+    reached: BTreeMap<String, (u32, usize, usize)>,
 }
 
 impl Places<'_> {
     fn of(&mut self, file: &str, line: u32, statement: &str) -> Anchor {
         let text = self.texts.get(file).map_or("", String::as_str);
-        let reached = self.reached.entry(file.to_owned()).or_default();
-        let start = line_start(text, line).max(*reached).min(text.len());
+        // Each line is counted once, or a long file would take for ever.
+        let (at_line, at, behind) = self.reached.entry(file.to_owned()).or_insert((1, 0, 0));
+        *at += line_start(&text[*at..], line.saturating_sub(*at_line) + 1);
+        *at_line = line.max(*at_line);
+        let start = (*at).max(*behind).min(text.len());
         let range = match text[start..].find(statement) {
             Some(at) => start + at..start + at + statement.len(),
             // A template: its text is not that of the file.
             None => start..text[start..].find('\n').map_or(text.len(), |at| start + at),
         };
-        *reached = range.end;
+        *behind = range.end;
         Anchor { file: file.to_owned(), statement: range.clone(), range }
     }
 
@@ -481,4 +485,38 @@ fn is_same(a: &QualifiedName, b: &QualifiedName) -> bool {
         (StoreName::Postgres, name.to_string())
     };
     may_be_same(&name(a), &name(b))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_statement_is_found_where_it_stands_and_not_in_a_comment() {
+        let text = "-- DROP TABLE a;\nDROP TABLE a;DROP TABLE a;\n/* b */ DROP\nTABLE b;";
+        let texts = BTreeMap::from([("x".to_owned(), text.to_owned())]);
+        let mut places = Places { texts: &texts, reached: BTreeMap::new() };
+        let mut at = |line, statement: &str| {
+            let anchor = places.of("x", line, statement);
+            assert_eq!(&text[anchor.range.clone()], statement);
+            anchor.range.start
+        };
+        assert_eq!(at(2, "DROP TABLE a"), 17);
+        assert_eq!(at(2, "DROP TABLE a"), 30);
+        assert_eq!(at(3, "DROP\nTABLE b"), 52);
+        // Of a text that is put together, only the line is known.
+        let mut places = Places { texts: &texts, reached: BTreeMap::new() };
+        assert_eq!(places.of("x", 2, "DROP TABLE c").range, 17..43);
+        assert_eq!(places.of("lost", 7, "DROP TABLE c").range, 0..0);
+    }
+
+    #[test]
+    fn a_table_of_a_manifest_ends_before_the_comments_of_the_next() {
+        let text = "[[backfill]]\nname = 'a'\n\n# b\n[[backfill]]\nname = 'b'\n";
+        let texts = BTreeMap::from([("x".to_owned(), text.to_owned())]);
+        let places = Places { texts: &texts, reached: BTreeMap::new() };
+        let table = |line| text[places.table("x", line).statement].to_owned();
+        assert_eq!(table(1), "[[backfill]]\nname = 'a'\n");
+        assert_eq!(table(5), "[[backfill]]\nname = 'b'\n");
+    }
 }
