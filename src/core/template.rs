@@ -185,7 +185,7 @@ mod tests {
                 :2:3: there is no variable `shema`; did you mean `schema`?
                 :2:13: there is no variable `zebra`; set it: `--var zebra=VALUE`, MIGRATE_VAR_ZEBRA, or `zebra` in [vars] of migrate.toml
                 :3:2: `{{` begins no variable; write {{name}}, with letters, digits, _ and -; where two braces are meant, `\{{`
-                :3:18: `{{` begins no variable; write {{name}}, with letters, digits, _ and -; where two braces are meant, `\{{`
+                :3:17: `{{` begins no variable; write {{name}}, with letters, digits, _ and -; where two braces are meant, `\{{`
                 :4:10: `{{` begins no variable; write {{name}}, with letters, digits, _ and -; where two braces are meant, `\{{`"]],
         );
     }

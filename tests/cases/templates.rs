@@ -16,6 +16,9 @@ const FILES: [(&str, &str); 5] = [
     ("001-a/down.mongodb.js", "db.{{table}}.drop();\n"),
 ];
 
+/// Variables, flags, and the value that counts.
+type Case<'a> = (&'a [(&'a str, &'a str)], &'a [&'a str], &'a str);
+
 /// `migrate` with variables of the environment.
 fn with(project: &Project, variables: &[(&str, &str)], code: i32, arguments: &[&str]) -> Ran {
     let mut command = project.command(arguments);
@@ -33,7 +36,6 @@ fn flags_beat_the_environment_which_beats_the_file() {
     write(&project.path("migrate.toml"), toml);
     let region = || project.database.value("SELECT region FROM places");
     let variables = [("MIGRATE_VAR_REGION", "variable")];
-    type Case<'a> = (&'a [(&'a str, &'a str)], &'a [&'a str], &'a str);
     let cases: [Case<'_>; 4] = [
         (&[], &[], "file"),
         (&[], &["--env", "production"], "section"),

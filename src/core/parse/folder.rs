@@ -850,7 +850,7 @@ mod tests {
     #[test]
     fn a_template_is_filled_in_and_its_checksum_is_not() {
         let files = [
-            ("migration.toml", "template = true\ndescription = '{{region}}'"),
+            ("migration.toml", "template = true\ndescription = \"{{region}}\""),
             ("up.sql", "SELECT '{{region}}'"),
             ("down.sql", "SELECT '{{region}}-1'"),
         ];
