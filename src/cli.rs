@@ -12,8 +12,10 @@ pub mod failure;
 pub mod output;
 pub mod project;
 
+use crate::report::human::say;
 use args::{Cli, Command};
 use clap::Parser;
+use config::secret::redacted;
 use exit::Exit;
 use failure::Failure;
 use output::Output;
@@ -40,7 +42,14 @@ pub async fn run() -> u8 {
         Ok(cli) => cli,
         Err(error) => {
             // Help and version are answers; everything else is a usage error.
-            let _ = error.print();
+            let said = error.to_string();
+            let shown = redacted(&said);
+            if shown == said {
+                let _ = error.print();
+            } else {
+                // A URL stands where none belongs, with its password.
+                say(shown.trim_end());
+            }
             return if error.use_stderr() { Exit::Usage.code() } else { Exit::Ok.code() };
         }
     };

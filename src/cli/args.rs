@@ -21,7 +21,7 @@ pub struct Cli {
 }
 
 /// Flags of every command.
-#[derive(Args, Clone, Debug)]
+#[derive(Args, Clone)]
 pub struct Global {
     /// Read this file instead of ./migrate.toml
     #[arg(short = 'C', long, value_name = "FILE", global = true)]
@@ -38,7 +38,7 @@ pub struct Global {
     /// Use the settings of [env.NAME]
     #[arg(long, value_name = "NAME", global = true)]
     pub env: Option<String>,
-    /// Set a variable of templates
+    /// A variable of templates; as often as needed
     #[arg(long = "var", value_name = "NAME=VALUE", global = true)]
     pub vars: Vec<String>,
     /// What stdout is for
@@ -62,6 +62,17 @@ pub struct Global {
     /// When to use colours
     #[arg(long, value_enum, value_name = "WHEN", default_value_t = Color::Auto, global = true)]
     pub color: Color,
+}
+
+/// Without the URLs and the variables, which may have passwords in them.
+impl std::fmt::Debug for Global {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Global")
+            .field("config", &self.config)
+            .field("dir", &self.dir)
+            .field("env", &self.env)
+            .finish_non_exhaustive()
+    }
 }
 
 /// What stdout is for.

@@ -27,6 +27,8 @@ mod mended;
 mod odd;
 mod restored;
 mod sample;
+mod secrets;
+mod settings;
 mod shells;
 mod stores;
 mod tampered;
