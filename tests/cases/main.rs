@@ -36,4 +36,5 @@ mod templates;
 mod unlocked;
 mod unreachable;
 mod wait;
+mod written;
 mod zero_downtime;

@@ -218,6 +218,7 @@ fn redact(project: &Project, text: &str) -> String {
         let number = r"\d+(\.\d+)?";
         vec![
             (regex(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}"), "[RUN]"),
+            (regex(r"\brun [0-9a-f]{8}\b"), "run [RUN]"),
             (regex(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(\.\d+)?Z?"), "[AT]"),
             (regex(&format!(r" *  {number} (ms|s)(\n|$)")), "  [TIME]$3"),
             (regex(&format!(r"\b{number} (ms|s)\b")), "[TIME]"),

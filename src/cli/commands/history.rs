@@ -7,7 +7,7 @@ use crate::cli::output::Output;
 use crate::cli::project::{self, Files, Project};
 use crate::core::history::{RecordSeen, RunSeen};
 use crate::core::id::{StoreName, Version};
-use crate::report::human::{Look, clip, duration};
+use crate::report::human::{Look, Volume, clip, duration};
 use crate::report::{local, utc};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -49,12 +49,12 @@ async fn runs(project: &mut Project, output: &Output) -> Result<(), Failure> {
         output.result("no run has changed anything yet");
     }
     for (run, _) in &runs {
-        output.result(&run_lines(run, output.result_look));
+        output.result(&run_lines(run, output.result_look, output.volume));
     }
     Ok(())
 }
 
-fn run_lines(run: &RunSeen, look: Look) -> String {
+fn run_lines(run: &RunSeen, look: Look, volume: Volume) -> String {
     let from = run.from_version.map_or("nothing".to_owned(), |version| version.to_string());
     // Nobody knows how far a run came that died; what it did is recorded.
     let unknown = if run.finished_at.is_some() && run.outcome != "died" { "nothing" } else { "?" };
@@ -65,20 +65,27 @@ fn run_lines(run: &RunSeen, look: Look) -> String {
     };
     let took = run.finished_at.map(|at| {
         let ms = u64::try_from(at.0 - run.started_at.0).unwrap_or(0);
-        format!(", {}", duration(Duration::from_millis(ms)))
+        duration(Duration::from_millis(ms))
     });
-    let release = run.release.as_ref().map(|release| format!(", release {release}"));
-    let mut text = format!(
-        "{}  {:<5} {outcome}  {from} → {to}  {}{}{}",
-        local(run.started_at),
-        run.command,
-        run.started_by,
-        took.unwrap_or_default(),
-        release.unwrap_or_default()
-    );
+    let release = run.release.as_ref().map(|release| format!("release {release}"));
+    let id = format!("run {}", short(&run.run_id, volume));
+    let who = [Some(run.started_by.clone()), took, Some(id), release];
+    let who = who.into_iter().flatten().collect::<Vec<_>>().join(", ");
+    let what = format!("{}  {:<5} {outcome}  {from} → {to}", local(run.started_at), run.command);
+    // The letters, without what colours them.
+    let width = console::measure_text_width(&what) + 2 + who.chars().count();
+    // A line of a pipe is one line, as long as it is.
+    let mut text = match width <= look.width || !look.terminal {
+        true => format!("{what}  {who}"),
+        false if volume == Volume::Verbose => format!("{what}\n  {who}"),
+        false => format!("{what}\n  {}", clip(&who, look.width.saturating_sub(2))),
+    };
     for (label, detail) in [("error", &run.error), ("reason", &run.reason)] {
         if let Some(detail) = detail {
-            let room = look.width.saturating_sub(label.len() + 4).max(20);
+            let room = match volume {
+                Volume::Verbose => usize::MAX,
+                _ => look.width.saturating_sub(label.len() + 4).max(20),
+            };
             text.push_str(&format!("\n  {label}: {}", clip(detail, room)));
         }
     }
@@ -133,16 +140,81 @@ async fn records(project: &mut Project, version: Version, output: &Output) -> Re
     if records.is_empty() {
         output.result(&format!("nothing is recorded about {version}"));
     }
+    let look = output.result_look;
+    let room = match output.volume {
+        Volume::Quiet | Volume::Normal if look.terminal => {
+            look.width.saturating_sub(OTHERS).max(20)
+        }
+        _ => usize::MAX,
+    };
     for (store, seen) in &records {
         output.result(&format!(
             "{}  {:<8} {:<20} {:<9} #{}  run {}",
             local(seen.recorded_at),
             store.title(),
-            seen.record.step.name.to_string(),
+            clip(&seen.record.step.name.to_string(), room),
             seen.record.event.word(),
             seen.record.attempt,
-            seen.run_id
+            short(&seen.run_id, output.volume)
         ));
     }
     Ok(())
+}
+
+/// What everything but the step's name takes in a line about a record.
+const OTHERS: usize = 58;
+
+/// A run's id as far as it takes to tell it from others; `-v` shows all of it.
+fn short(run_id: &str, volume: Volume) -> &str {
+    match volume {
+        Volume::Verbose => run_id,
+        Volume::Quiet | Volume::Normal => run_id.split('-').next().unwrap_or(run_id),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::history::Timestamp;
+    use expect_test::expect;
+
+    #[test]
+    fn a_run_fits_the_terminal() {
+        let run = RunSeen {
+            run_id: "a27efb8a-0c90-4129-81bf-dd57ffa48f61".to_owned(),
+            command: "up".to_owned(),
+            started_by: "deploy@shop-migrations-7f8d9c6b5-xk2lp".to_owned(),
+            started_at: Timestamp(1_795_290_423_000),
+            finished_at: Some(Timestamp(1_795_290_423_209)),
+            from_version: None,
+            to_version: Some(Version(2)),
+            release: Some("2026.11.21-rc1-with-a-name-that-is-long".to_owned()),
+            outcome: "failed".to_owned(),
+            error: Some(
+                "002/up/postgres/1: failed to run the step in Postgres: no relation".repeat(2),
+            ),
+            reason: None,
+            tool_version: "1".to_owned(),
+        };
+        let mut look = Look { terminal: true, colour: false, width: 80 };
+        let text = run_lines(&run, look, Volume::Normal);
+        assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
+        // Without the time, which is local.
+        let lines: Vec<&str> = text
+            .char_indices()
+            .nth(19)
+            .map_or("", |(at, _)| &text[at..])
+            .lines()
+            .map(str::trim_start)
+            .collect();
+        expect![[r"
+            up    failed  nothing → 002
+            deploy@shop-migrations-7f8d9c6b5-xk2lp, 209 ms, run a27efb8a, release 2026.11…
+            error: 002/up/postgres/1: failed to run the step in Postgres: no relation002/…"]]
+        .assert_eq(&lines.join("\n"));
+        look.terminal = false;
+        assert_eq!(run_lines(&run, look, Volume::Normal).lines().count(), 2);
+        let whole = run_lines(&run, look, Volume::Verbose);
+        assert!(whole.contains(&run.run_id) && !whole.contains('…'), "{whole}");
+    }
 }

@@ -9,7 +9,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 const MIGRATE_TOML: &str = r#"# Settings of `migrate`; every key is optional. docs/config.md has all of them.
-# Flags beat the environment, the environment beats this file.
+# Flags beat the environment, the environment beats this file. `migrate -v status`
+# says where each setting comes from.
 
 dir = "migrations"
 
@@ -19,8 +20,16 @@ url = "${DATABASE_URL}"     # postgres://user:password@host:5432/database
 [mongo]
 url = "${MONGODB_URI}"      # mongodb://host:27017/database
 
+# One of the two is enough: delete the section of the other, and its files in
+# migrations/001-first.
+
+# [hooks]                   # they get the event as JSON on stdin
+# before_up = ["./backup.sh"]
+# on_failure = ["./notify.sh"]
+
 # [env.production]          # with --env production
 # cleanup.policy = "next-release"
+# throttle.window = "22:00-06:00"
 "#;
 
 const UP_SQL: &str = "\

@@ -8,8 +8,10 @@ use crate::cli::output::Output;
 use crate::cli::project::configure;
 use crate::core::id::{StoreName, Version};
 use crate::core::parse::folder::parse_name;
+use crate::store::Stores;
 use serde_json::json;
 use std::fs;
+use std::path::Path;
 
 /// Versions of this many digits or more are timestamps.
 const TIMESTAMP_DIGITS: usize = 12;
@@ -25,7 +27,8 @@ pub fn run(global: &Global, args: &args::New, output: &Output) -> Result<Exit, F
         return Err(usage("BAD_NAME", "the name has no letter and no digit".to_owned())
             .next("say what the migration does: `migrate new add user preferences`"));
     }
-    let dir = configure(global)?.dir;
+    let config = configure(global)?;
+    let dir = config.dir.clone();
     let folders = folders(&dir).map_err(|error| {
         usage("NO_MIGRATIONS", format!("failed to read {}: {error}", dir.display()))
             .next("`migrate init` makes a project")
@@ -33,10 +36,17 @@ pub fn run(global: &Global, args: &args::New, output: &Output) -> Result<Exit, F
     let now = chrono::Utc::now().format("%Y%m%d%H%M%S").to_string();
     let folder = dir.join(format!("{}{name}", next(&folders, &now)));
     let stores = match args.store {
-        None => vec![StoreName::Postgres, StoreName::Mongo],
         Some(store) => vec![store.into()],
+        // A part for a store that the project does not have would be a mistake. One
+        // that is configured and cannot be found out now is one that it has.
+        None => match config.stores() {
+            Ok(Stores { postgres: Some(_), mongo: None }) => vec![StoreName::Postgres],
+            Ok(Stores { postgres: None, mongo: Some(_) }) => vec![StoreName::Mongo],
+            Ok(_) | Err(_) => StoreName::BOTH.to_vec(),
+        },
     };
-    let title = args.name.join(" ");
+    let words = args.name.iter().flat_map(|name| name.split_whitespace());
+    let title = words.collect::<Vec<_>>().join(" ");
     let files: Vec<(&str, String)> = match args.phased {
         false => stores.into_iter().flat_map(|store| files(store, &title)).collect(),
         true => phased_files(&stores, &title),
@@ -45,9 +55,10 @@ pub fn run(global: &Global, args: &args::New, output: &Output) -> Result<Exit, F
     for (file, text) in files {
         let path = folder.join(file);
         write(&path, &text)?;
-        output.remark(&format!("wrote {}", path.display()));
+        output.remark(&format!("wrote {}", near(&path).display()));
         written.push(path.display().to_string());
     }
+    output.remark("next: write what it does, and how to take it back; then `migrate plan`");
     output.object("new", &json!({ "folder": folder.display().to_string(), "files": written }));
     Ok(Exit::Ok)
 }
@@ -58,12 +69,12 @@ fn files(store: StoreName, title: &str) -> [(&'static str, String); 2] {
             (
                 "up.sql",
                 format!(
-                    "-- {title}\n--\n-- One transaction, with its record in the history. No BEGIN, no COMMIT.\n-- CREATE INDEX CONCURRENTLY and its like are cut out and run on their own;\n-- `migrate plan` shows the cut.\n\n"
+                    "-- {title}\n--\n-- One transaction, with its record in the history. No BEGIN, no COMMIT.\n-- CREATE INDEX CONCURRENTLY and its like are cut out and run on their own;\n-- `migrate plan` shows the cut.\n--\n-- CREATE TABLE things (\n--     id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,\n--     name text NOT NULL\n-- );\n\n"
                 ),
             ),
             (
                 "down.sql",
-                "-- The way back: everything that up.sql did, undone in reverse order.\n-- If there is none, say so in migration.toml: irreversible = \"why\"\n\n".to_owned(),
+                "-- The way back: everything that up.sql did, undone in reverse order.\n-- If there is none, say so in migration.toml: irreversible = \"why\"\n--\n-- DROP TABLE things;\n\n".to_owned(),
             ),
         ],
         StoreName::Mongo => [
@@ -75,7 +86,7 @@ fn files(store: StoreName, title: &str) -> [(&'static str, String); 2] {
             ),
             (
                 "down.mongodb.js",
-                "// The way back: everything that up.mongodb.js did, undone in reverse order.\n\n".to_owned(),
+                "// The way back: everything that up.mongodb.js did, undone in reverse order.\n//\n// db.things.drop();\n\n".to_owned(),
             ),
         ],
     }
@@ -84,7 +95,8 @@ fn files(store: StoreName, title: &str) -> [(&'static str, String); 2] {
 /// A change without downtime: two releases of the application live with what
 /// stands between `prepare` and `cleanup`.
 fn phased_files(stores: &[StoreName], title: &str) -> Vec<(&'static str, String)> {
-    let mut files = vec![("migration.toml", MANIFEST.replace("{title}", title))];
+    let title = toml::Value::String(title.to_owned()).to_string();
+    let mut files = vec![("migration.toml", MANIFEST.replace("{title}", &title))];
     for store in stores {
         let (mark, scripts) = match store {
             StoreName::Postgres => {
@@ -117,7 +129,7 @@ fn phased_files(stores: &[StoreName], title: &str) -> Vec<(&'static str, String)
 }
 
 /// The manifest of a phased migration.
-const MANIFEST: &str = r#"description = "{title}"
+const MANIFEST: &str = r#"description = {title}
 
 # "auto": with the rest. "hold": wait for `migrate cleanup`.
 # "next-release": with the next `migrate up --release NAME`.
@@ -139,6 +151,12 @@ cleanup = "hold"
 # sample = "SELECT id, old FROM things WHERE new IS NULL LIMIT 10"
 "#;
 
+/// A path as somebody who stands here would write it.
+fn near(path: &Path) -> &Path {
+    let here = std::env::current_dir().ok();
+    here.and_then(|here| path.strip_prefix(here).ok()).unwrap_or(path)
+}
+
 /// `Add user preferences!` is `add-user-preferences`.
 fn slug(name: &str) -> String {
     let kept = name
@@ -148,7 +166,7 @@ fn slug(name: &str) -> String {
 }
 
 /// The folder names in the migrations folder; none when it is not there.
-fn folders(dir: &std::path::Path) -> std::io::Result<Vec<String>> {
+fn folders(dir: &Path) -> std::io::Result<Vec<String>> {
     let entries = match fs::read_dir(dir) {
         Ok(entries) => entries,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
