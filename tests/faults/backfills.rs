@@ -2,21 +2,17 @@
 //! an application writes or not.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
 
 use bson::doc;
 use rustix::process::Signal;
 
 use crate::blocker::number;
 use crate::dump::left;
+use crate::exact::{Work, killed_at_every_failpoint, killed_at_random_moments};
 use crate::project::{Project, sql};
-use crate::rows::{counted, documents, each_was_rewritten_once, rewritten};
+use crate::rows::{counted, documents, each_was_rewritten_once, recorded, rewritten};
 use crate::support::{Database, block_on};
-use crate::time::leases_run_out;
 use crate::until;
-
-const ROWS: i64 = 200_000;
-const DOCUMENTS: i64 = 100_000;
 
 /// Both backfills, in batches of this size, each with this besides.
 fn project(batch: u32, more: &str) -> Project {
@@ -37,64 +33,46 @@ mongo = {{ collection = "counted", update = "{{ $inc: {{ n: 1 }} }}" }}
     Project::of(&[("001-count/migration.toml", &manifest)])
 }
 
-/// So often by default; `LOCKSTEP_FAULTS=100` for more.
-pub fn kills_wanted() -> usize {
-    std::env::var("LOCKSTEP_FAULTS").map_or(20, |kills| kills.parse().expect("a number"))
-}
+/// Rows of Postgres, and half as many documents of MongoDB after them.
+struct Counted;
 
-/// Kills runs at random moments until there were enough that had begun and were not
-/// done, on as many databases as that takes.
-fn killed_at_random_moments(workers: u32, wanted: usize) {
-    let project = project(1000, &format!("workers = {workers}"));
-    let up = ["up", "--unthrottled"];
-    let measured = counted("measured", ROWS, DOCUMENTS);
-    let began = Instant::now();
-    project.migrate(&measured, &up).succeeds();
-    let whole = began.elapsed();
-    each_was_rewritten_once(&measured, ROWS, DOCUMENTS, "undisturbed");
-    drop(measured);
-    let (mut kills, mut in_the_middle, mut databases) = (0, 0, 0);
-    while kills < wanted {
-        let database = counted("random", ROWS, DOCUMENTS);
-        databases += 1;
-        let mut said = String::new();
-        loop {
-            let moment = whole.mul_f64(f64::from(uuid::Uuid::new_v4().as_bytes()[0]) / 640.0);
-            let mut run = project.migrate(&database, &up).start();
-            let began = Instant::now();
-            while began.elapsed() < moment && !run.is_over() {
-                std::thread::park_timeout(Duration::from_millis(1));
-            }
-            if run.is_over() || kills >= wanted {
-                let ended = run.wait();
-                assert_eq!(ended.code, Some(0), "{}\nafter {said}", ended.text);
-                said = ended.text;
-                break;
-            }
-            said = run.text();
-            drop(run);
-            kills += 1;
-            let done = rewritten(&database);
-            in_the_middle += usize::from(done > 0);
-            leases_run_out(&database);
-        }
-        each_was_rewritten_once(&database, ROWS, DOCUMENTS, &said);
-        let mut left = left(&database);
-        if said.contains("nothing to do") {
-            left.clear();
-        }
-        assert_eq!(left, "", "{said}");
+impl Work for Counted {
+    const NAME: &str = "a backfill";
+    const ROWS: i64 = 200_000;
+
+    fn project(batch: u32, workers: u32) -> Project {
+        project(batch, &format!("workers = {workers}"))
     }
-    eprintln!(
-        "{workers} workers: killed {kills} times, {in_the_middle} of them with rows rewritten, on {databases} databases"
-    );
-    assert!(in_the_middle > 0, "all kills came too early");
+
+    fn database(name: &str, rows: i64) -> Database {
+        counted(name, rows, rows / 2)
+    }
+
+    fn written(database: &Database) -> i64 {
+        rewritten(database).try_into().expect("is small")
+    }
+
+    #[track_caller]
+    fn check_record(database: &Database, _rows: i64, after: &str) {
+        until(&format!("the record to agree with the rows: {after}"), || {
+            rewritten(database) == recorded(database)
+        });
+    }
+
+    #[track_caller]
+    fn check(database: &Database, rows: i64, after: &str) {
+        each_was_rewritten_once(database, rows, rows / 2, after);
+    }
 }
 
 #[test]
 fn a_backfill_killed_at_random_moments_rewrites_each_row_once() {
-    killed_at_random_moments(1, kills_wanted().div_ceil(2));
-    killed_at_random_moments(3, kills_wanted() / 2);
+    killed_at_random_moments::<Counted>();
+}
+
+#[test]
+fn a_backfill_killed_at_every_failpoint_rewrites_each_row_once() {
+    killed_at_every_failpoint::<Counted>();
 }
 
 /// In the middle of the first backfill, with batches that leave time.

@@ -1,20 +1,45 @@
 //! Copies from Postgres to MongoDB, killed in the middle: each row is its document,
 //! and what is recorded is what is there.
 
-use std::time::{Duration, Instant};
-
 use bson::{Document, doc};
 use futures_util::TryStreamExt;
 
 use crate::blocker::number;
-use crate::dump::left;
+use crate::exact::{Work, killed_at_every_failpoint, killed_at_random_moments};
 use crate::project::{Project, sql};
 use crate::rows::documents;
 use crate::support::{Database, block_on};
-use crate::time::leases_run_out;
-use crate::{backfills, count_up, until};
+use crate::until;
 
-const ROWS: i64 = 60_000;
+/// All rows of a table, some of which have documents already.
+struct Copy;
+
+impl Work for Copy {
+    const NAME: &str = "a copy to MongoDB";
+    const ROWS: i64 = 60_000;
+
+    fn project(batch: u32, workers: u32) -> Project {
+        project(batch, workers)
+    }
+
+    fn database(name: &str, rows: i64) -> Database {
+        source(name, rows)
+    }
+
+    fn written(database: &Database) -> i64 {
+        recorded(database).1
+    }
+
+    #[track_caller]
+    fn check_record(database: &Database, rows: i64, after: &str) {
+        the_record_agrees(database, rows, after);
+    }
+
+    #[track_caller]
+    fn check(database: &Database, rows: i64, after: &str) {
+        each_is_there_and_was_written_once(database, rows, after);
+    }
+}
 
 /// In batches of so many rows.
 fn project(batch: u32, workers: u32) -> Project {
@@ -105,78 +130,12 @@ fn each_is_there_and_was_written_once(database: &Database, rows: i64, after: &st
     assert_eq!(number(&database.postgres_url, "SELECT count(*) FROM source"), rows);
 }
 
-/// Kills runs at random moments until there were enough.
-fn killed_at_random_moments(workers: u32, wanted: usize) {
-    let project = project(1000, workers);
-    let up = ["up", "--unthrottled"];
-    let measured = source("measured", ROWS);
-    let began = Instant::now();
-    project.migrate(&measured, &up).succeeds();
-    let whole = began.elapsed();
-    each_is_there_and_was_written_once(&measured, ROWS, "undisturbed");
-    drop(measured);
-    let (mut kills, mut in_the_middle, mut databases) = (0, 0, 0);
-    while kills < wanted {
-        let database = source("random", ROWS);
-        databases += 1;
-        let mut said = String::new();
-        loop {
-            let moment = whole.mul_f64(f64::from(uuid::Uuid::new_v4().as_bytes()[0]) / 400.0);
-            let mut run = project.migrate(&database, &up).start();
-            let began = Instant::now();
-            while began.elapsed() < moment && !run.is_over() {
-                std::thread::park_timeout(Duration::from_millis(1));
-            }
-            if run.is_over() || kills >= wanted {
-                let ended = run.wait();
-                assert_eq!(ended.code, Some(0), "{}\nafter {said}", ended.text);
-                said = ended.text;
-                break;
-            }
-            said = run.text();
-            drop(run);
-            kills += 1;
-            in_the_middle += usize::from(recorded(&database).1 > 0);
-            leases_run_out(&database);
-            the_record_agrees(&database, ROWS, &said);
-        }
-        each_is_there_and_was_written_once(&database, ROWS, &said);
-        let mut left = left(&database);
-        if said.contains("nothing to do") {
-            left.clear();
-        }
-        assert_eq!(left, "", "{said}");
-    }
-    eprintln!(
-        "{workers} workers: killed {kills} times, {in_the_middle} of them with documents written, on {databases} databases"
-    );
-    assert!(in_the_middle > 0, "all kills came too early");
-}
-
 #[test]
 fn a_copy_to_mongo_killed_at_random_moments_writes_each_document_once() {
-    killed_at_random_moments(1, backfills::kills_wanted().div_ceil(2));
-    killed_at_random_moments(3, backfills::kills_wanted() / 2);
+    killed_at_random_moments::<Copy>();
 }
 
 #[test]
 fn a_copy_to_mongo_killed_at_every_failpoint_writes_each_document_once() {
-    const FEW: i64 = 30;
-    let project = project(10, 1);
-    let trials = count_up(|failpoint| {
-        let database = source("copy_killed", FEW);
-        let ended = project.migrate(&database, &["up"]).dying_at(failpoint).run();
-        if !ended.was_killed() {
-            assert_eq!(ended.code, Some(0), "at {failpoint}: {}", ended.text);
-            return false;
-        }
-        the_record_agrees(&database, FEW, &ended.text);
-        leases_run_out(&database);
-        let again = project.migrate(&database, &["up"]).succeeds();
-        let after = format!("{}\nafter {}", again.text, ended.text);
-        each_is_there_and_was_written_once(&database, FEW, &after);
-        true
-    });
-    eprintln!("a copy was killed at {trials} failpoints");
-    assert!(trials > 30, "{trials} failpoints");
+    killed_at_every_failpoint::<Copy>();
 }

@@ -3,18 +3,42 @@
 //!
 //! A trigger of the table counts what is written, in the transaction that writes it.
 
-use std::time::{Duration, Instant};
-
 use bson::doc;
 
 use crate::blocker::number;
-use crate::dump::left;
+use crate::exact::{Work, killed_at_every_failpoint, killed_at_random_moments};
 use crate::project::{Project, sql};
 use crate::support::{Database, block_on};
-use crate::time::leases_run_out;
-use crate::{backfills, count_up};
 
-const DOCUMENTS: i64 = 60_000;
+/// Two rows of each document, some of which are there already.
+struct Copy;
+
+impl Work for Copy {
+    const NAME: &str = "a copy to Postgres";
+    const ROWS: i64 = 60_000;
+
+    fn project(batch: u32, workers: u32) -> Project {
+        project(batch, workers)
+    }
+
+    fn database(name: &str, documents: i64) -> Database {
+        source(name, documents)
+    }
+
+    fn written(database: &Database) -> i64 {
+        written(database)
+    }
+
+    #[track_caller]
+    fn check_record(database: &Database, _documents: i64, after: &str) {
+        the_record_agrees(database, after);
+    }
+
+    #[track_caller]
+    fn check(database: &Database, documents: i64, after: &str) {
+        each_is_there_and_was_written_once(database, documents, after);
+    }
+}
 
 /// Two rows of each document, in batches of this many documents.
 fn project(batch: u32, workers: u32) -> Project {
@@ -102,81 +126,12 @@ fn each_is_there_and_was_written_once(database: &Database, documents: i64, after
     the_record_agrees(database, after);
 }
 
-/// Kills runs at random moments until there were enough.
-fn killed_at_random_moments(workers: u32, wanted: usize) {
-    let project = project(1000, workers);
-    let up = ["up", "--unthrottled"];
-    let measured = source("measured", DOCUMENTS);
-    let began = Instant::now();
-    project.migrate(&measured, &up).succeeds();
-    let whole = began.elapsed();
-    each_is_there_and_was_written_once(&measured, DOCUMENTS, "undisturbed");
-    drop(measured);
-    let (mut kills, mut in_the_middle, mut databases) = (0, 0, 0);
-    while kills < wanted {
-        let database = source("random", DOCUMENTS);
-        databases += 1;
-        let mut said = String::new();
-        loop {
-            let moment = whole.mul_f64(f64::from(uuid::Uuid::new_v4().as_bytes()[0]) / 400.0);
-            let mut run = project.migrate(&database, &up).start();
-            let began = Instant::now();
-            while began.elapsed() < moment && !run.is_over() {
-                std::thread::park_timeout(Duration::from_millis(1));
-            }
-            if run.is_over() || kills >= wanted {
-                let ended = run.wait();
-                assert_eq!(ended.code, Some(0), "{}\nafter {said}", ended.text);
-                said = ended.text;
-                break;
-            }
-            said = run.text();
-            drop(run);
-            kills += 1;
-            in_the_middle += usize::from(written(&database) > 0);
-            leases_run_out(&database);
-            the_record_agrees(&database, &said);
-        }
-        each_is_there_and_was_written_once(&database, DOCUMENTS, &said);
-        let mut left = left(&database);
-        if said.contains("nothing to do") {
-            left.clear();
-        }
-        assert_eq!(left, "", "{said}");
-    }
-    eprintln!(
-        "{workers} workers: killed {kills} times, {in_the_middle} of them with rows written, on {databases} databases"
-    );
-    assert!(in_the_middle > 0, "all kills came too early");
-}
-
 #[test]
 fn a_copy_to_postgres_killed_at_random_moments_writes_each_row_once() {
-    killed_at_random_moments(1, backfills::kills_wanted().div_ceil(2));
-    killed_at_random_moments(3, backfills::kills_wanted() / 2);
+    killed_at_random_moments::<Copy>();
 }
 
 #[test]
 fn a_copy_to_postgres_killed_at_every_failpoint_writes_each_row_once() {
-    const FEW: i64 = 30;
-    let project = project(10, 1);
-    let trials = count_up(|failpoint| {
-        let database = source("copy_killed", FEW);
-        let ended = project.migrate(&database, &["up"]).dying_at(failpoint).run();
-        if !ended.was_killed() {
-            assert_eq!(ended.code, Some(0), "at {failpoint}: {}", ended.text);
-            return false;
-        }
-        the_record_agrees(&database, &ended.text);
-        leases_run_out(&database);
-        let again = project.migrate(&database, &["up"]).succeeds();
-        each_is_there_and_was_written_once(
-            &database,
-            FEW,
-            &format!("{}\nafter {}", again.text, ended.text),
-        );
-        true
-    });
-    eprintln!("a copy was killed at {trials} failpoints");
-    assert!(trials > 30, "{trials} failpoints");
+    killed_at_every_failpoint::<Copy>();
 }

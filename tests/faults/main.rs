@@ -20,6 +20,7 @@ mod copies_to_mongo;
 mod copies_to_postgres;
 mod disk;
 mod dump;
+mod exact;
 mod foreign;
 mod joined;
 mod killed;

@@ -1,6 +1,7 @@
 //! Many rows and documents, each of which counts how often it was rewritten.
 
 use bson::{Document, doc};
+use futures_util::TryStreamExt;
 
 use crate::blocker::number;
 use crate::project::sql;
@@ -65,6 +66,29 @@ pub fn rewritten(database: &Database) -> u64 {
     let rows = number(&database.postgres_url, "SELECT count(*) FROM counted WHERE n <> 0");
     u64::try_from(rows).expect("a count")
         + documents(database, "counted", doc! { "n": { "$ne": 0 } })
+}
+
+/// The same, as it is recorded in both stores.
+pub fn recorded(database: &Database) -> u64 {
+    let url = &database.postgres_url;
+    let rows = match number(url, "SELECT count(to_regclass('public.migration_steps'))") {
+        0 => 0,
+        _ => number(
+            url,
+            "SELECT coalesce(sum(rows), 0)::bigint FROM public.migration_steps \
+             WHERE event = 'progress'",
+        ),
+    };
+    let documents = block_on(async || {
+        let client = mongodb::Client::with_uri_str(&database.mongo_uri).await.expect("a valid URI");
+        let here = client.default_database().expect("a URI with a database");
+        let steps = here.collection::<Document>("migration_steps");
+        let found = steps.find(doc! { "event": "progress" }).await.expect("MongoDB answers");
+        let found: Vec<Document> = found.try_collect().await.expect("MongoDB answers");
+        client.shutdown().immediate(true).await;
+        found.iter().map(|it| it.get_i64("rows").unwrap_or(0)).sum::<i64>()
+    });
+    u64::try_from(rows + documents).expect("a count")
 }
 
 /// Runs that have claimed a shard which is not done, in both stores.
