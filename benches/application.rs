@@ -11,11 +11,12 @@
 
 #[path = "../tests/support/mod.rs"]
 mod support;
+mod timed;
 
 use bson::{Document, doc};
 use lockstep::core::id::StoreName;
 use std::fs;
-use std::process::{Child, Command, Stdio};
+use std::process::Child;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 use tokio_postgres::types::Type;
@@ -81,7 +82,8 @@ fn application(store: StoreName, rows: u32) {
             Beside::Loop => support::block_on(async || bare_loop(&database, store, rows).await),
             Beside::Up(arguments) => {
                 let project = project(&[store]);
-                let status = start(&project, &database, arguments).wait().expect("a child");
+                let mut run = timed::migrate(project.path(), &database, arguments);
+                let status = run.wait().expect("a child");
                 assert!(status.success(), "migrate ended with {status}");
             }
         });
@@ -325,18 +327,6 @@ fn project(stores: &[StoreName]) -> tempfile::TempDir {
     folder
 }
 
-fn start(project: &tempfile::TempDir, database: &support::Database, arguments: &[&str]) -> Child {
-    Command::new(env!("CARGO_BIN_EXE_migrate"))
-        .args(arguments)
-        .arg("--quiet")
-        .current_dir(project.path())
-        .env("DATABASE_URL", &database.postgres_url)
-        .env("MONGODB_URI", &database.mongo_uri)
-        .stdin(Stdio::null())
-        .spawn()
-        .expect("the binary starts")
-}
-
 /// The most memory that the program has had, at any time, of what is resident.
 fn memory(rows: u32) {
     for (name, arguments) in [("default pace", &["up"][..]), ("pace off", &["up", "--unthrottled"])]
@@ -345,34 +335,15 @@ fn memory(rows: u32) {
             let database = support::Database::new("bench");
             fill(&database, store, rows);
             let project = project(&[store]);
-            let began = Instant::now();
-            let mut run = start(&project, &database, arguments);
-            let status_file = format!("/proc/{}/status", run.id());
-            let mut peak = 0;
-            let status = loop {
-                // The kernel keeps the maximum: the last time it is read is enough.
-                peak = resident(&status_file).unwrap_or(peak);
-                match run.try_wait().expect("a child") {
-                    Some(status) => break status,
-                    None => std::thread::sleep(Duration::from_millis(5)),
-                }
-            };
-            assert!(status.success(), "migrate ended with {status}");
-            let took = began.elapsed().as_secs_f64();
+            let ran = timed::finish(timed::migrate(project.path(), &database, arguments));
             println!(
                 "`migrate up` of {rows} in {}, {name}: at most {:.1} MB resident, \
-                 {took:.1} s, {:.0}/s",
+                 {:.1} s, {:.0}/s",
                 store.title(),
-                f64::from(peak) / 1024.0,
-                f64::from(rows) / took
+                ran.megabytes(),
+                ran.seconds,
+                f64::from(rows) / ran.seconds
             );
         }
     }
-}
-
-/// The high-water mark, in KiB; none once it has ended.
-fn resident(status: &str) -> Option<u32> {
-    let text = fs::read_to_string(status).ok()?;
-    let line = text.lines().find(|line| line.starts_with("VmHWM:"))?;
-    line.split_whitespace().nth(1)?.parse().ok()
 }

@@ -4,6 +4,7 @@
 
 #[path = "../tests/support/mod.rs"]
 mod support;
+mod timed;
 
 use bson::{Document, doc};
 use lockstep::core::compare::Verdict;
@@ -33,9 +34,9 @@ async fn main() {
                 took = took.min(once(&database, rows).await);
             }
             println!(
-                "{rows:>9} rows by {way}: {}, peak {} MiB",
+                "{rows:>9} rows by {way}: {}, at most {:.1} MB resident",
                 speed(rows, took),
-                peak().unwrap_or(0) / 1024
+                timed::megabytes(timed::resident("self").unwrap_or(0))
             );
         }
     }
@@ -107,13 +108,7 @@ fn speed(rows: i32, took: Duration) -> String {
     format!("{:.0} rows/s", f64::from(rows) / took.as_secs_f64())
 }
 
-/// The most memory that this process has had since it was forgotten, in KiB.
-fn peak() -> Option<u64> {
-    let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
-    line.trim().strip_suffix(" kB")?.trim().parse().ok()
-}
-
+/// From here on counts what is resident now.
 fn forget_peak() {
     let _ = std::fs::write("/proc/self/clear_refs", "5");
 }

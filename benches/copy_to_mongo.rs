@@ -9,14 +9,13 @@
 
 #[path = "../tests/support/mod.rs"]
 mod support;
+mod timed;
 
 use bson::{Document, RawDocumentBuf, doc};
 use futures_util::{StreamExt, TryStreamExt, stream};
 use mongodb::Collection;
-use std::fs;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Instant;
+use timed::{execute, median};
 
 /// So often each is measured, in turns; the median counts.
 const ROUNDS: usize = 3;
@@ -40,12 +39,12 @@ const FILL: &str = "CREATE TABLE t (id bigint PRIMARY KEY, email text NOT NULL, 
 fn main() {
     let asked = std::env::args().find_map(|word| word.parse().ok());
     let rows: u32 = asked.unwrap_or(1_000_000);
-    let python = python();
+    let python = timed::python();
     let mut figures: Vec<(&str, Vec<f64>)> = [
         "insert_many alone, ready-made",
         "insert_many alone, two in flight",
         "migrate up --unthrottled, empty collection",
-        "the same with workers = 2",
+        "the same with workers = 1",
         "the same again: nothing differs",
         "the same again: a tenth differs",
         "a script in Python, empty collection",
@@ -59,49 +58,37 @@ fn main() {
         let fill = FILL.replace("$ROWS", &rows.to_string());
         support::block_on(async || execute(&database, &fill).await);
         let mut add = |at: usize, took: f64| figures[at].1.push(f64::from(rows) / took);
-        let (took, memory) = migrate(&database, 1);
-        peak = peak.max(memory);
-        add(2, took);
+        let ran = migrate(&database, 1);
+        peak = peak.max(ran.resident);
+        add(2, ran.seconds);
         assert_eq!(support::block_on(async || count(&database, "c").await), u64::from(rows));
-        add(4, migrate(&database, 2).0);
+        add(4, migrate(&database, 2).seconds);
         let differ = "UPDATE t SET note = 'changed' WHERE id % 10 = 0";
         support::block_on(async || execute(&database, differ).await);
-        add(5, migrate(&database, 3).0);
-        add(3, migrate(&database, 4).0);
+        add(5, migrate(&database, 3).seconds);
+        add(3, migrate(&database, 4).seconds);
         assert_eq!(support::block_on(async || count(&database, "d").await), u64::from(rows));
         let ready = support::block_on(async || ready_made(&database).await);
         add(0, support::block_on(async || insert(&database, "e", &ready, 1).await));
         add(1, support::block_on(async || insert(&database, "f", &ready, 2).await));
         if let Some(python) = &python {
-            add(6, by_script(&database, python, "insert"));
-            add(7, by_script(&database, python, "upsert"));
+            let size = BATCH.to_string();
+            for (at, how) in [(6, "insert"), (7, "upsert")] {
+                add(at, timed::script(python, SCRIPT, &[how, &size, QUERY], &database));
+            }
         }
     }
-    let bare = median(&mut figures[0].1).unwrap_or(1.0);
+    let bare = median(figures[0].1.clone()).unwrap_or(1.0);
     println!(
         "{rows} rows, documents/s, median of {ROUNDS}, and how much that is of insert_many alone:"
     );
-    for (what, figures) in &mut figures {
+    for (what, figures) in figures {
         match median(figures) {
             Some(figure) => println!("{what:<44} {figure:>9.0}  {:.2}", figure / bare),
             None => println!("{what:<44} not measured: psycopg and pymongo are not to be had"),
         }
     }
-    println!("at most {:.1} MB resident", f64::from(peak) / 1024.0);
-}
-
-fn median(figures: &mut [f64]) -> Option<f64> {
-    figures.sort_by(f64::total_cmp);
-    figures.get(figures.len() / 2).copied()
-}
-
-async fn execute(database: &support::Database, sql: &str) {
-    let connected = tokio_postgres::connect(&database.postgres_url, tokio_postgres::NoTls);
-    let (client, connection) = connected.await.expect("Postgres answers");
-    let connection = tokio::spawn(connection);
-    client.batch_execute(sql).await.expect(sql);
-    drop(client);
-    let _ = connection.await;
+    println!("at most {:.1} MB resident", timed::megabytes(peak));
 }
 
 async fn collection<T: Send + Sync>(database: &support::Database, name: &str) -> Collection<T> {
@@ -115,48 +102,18 @@ async fn count(database: &support::Database, name: &str) -> u64 {
 }
 
 /// Up to the migration of this number: the first three copy into one collection, the
-/// fourth into another. Seconds, and the most memory that was resident, in KiB.
-fn migrate(database: &support::Database, upto: usize) -> (f64, u32) {
-    support::block_on(async || execute(database, "CHECKPOINT").await);
-    let project = tempfile::tempdir().expect("a folder");
-    for at in 1..=upto {
-        let folder = project.path().join(format!("migrations/00{at}-copy"));
-        fs::create_dir_all(&folder).expect("a folder");
-        let (to, workers) = if at == 4 { ("d", 2) } else { ("c", 1) };
+/// fourth into another.
+fn migrate(database: &support::Database, upto: usize) -> timed::Ran {
+    let names = ["002-copy", "003-again", "004-changed", "005-alone"];
+    let migrations = names.map(|name| {
+        let (to, workers) = if name == "005-alone" { ("d", "workers = 1\n") } else { ("c", "") };
         let manifest = format!(
-            "[[backfill]]\nname = \"rows\"\nworkers = {workers}\n\
+            "[[backfill]]\nname = \"rows\"\n{workers}\
              copy = {{ from = \"postgres\", query = \"{QUERY}\", key = \"_id\", to = \"{to}\" }}\n"
         );
-        fs::write(folder.join("migration.toml"), manifest).expect("a file");
-    }
-    let began = Instant::now();
-    let mut run = Command::new(env!("CARGO_BIN_EXE_migrate"))
-        .args(["up", "--unthrottled", "--quiet"])
-        .current_dir(project.path())
-        .env("DATABASE_URL", &database.postgres_url)
-        .env("MONGODB_URI", &database.mongo_uri)
-        .stdin(Stdio::null())
-        .spawn()
-        .expect("the binary starts");
-    let status_file = format!("/proc/{}/status", run.id());
-    let mut peak = 0;
-    let status = loop {
-        // The kernel keeps the maximum: the last time it is read is enough.
-        peak = resident(&status_file).unwrap_or(peak);
-        match run.try_wait().expect("a child") {
-            Some(status) => break status,
-            None => std::thread::sleep(Duration::from_millis(5)),
-        }
-    };
-    assert!(status.success(), "migrate ended with {status}");
-    (began.elapsed().as_secs_f64(), peak)
-}
-
-/// The high-water mark, in KiB; none once it has ended.
-fn resident(status: &str) -> Option<u32> {
-    let text = fs::read_to_string(status).ok()?;
-    let line = text.lines().find(|line| line.starts_with("VmHWM:"))?;
-    line.split_whitespace().nth(1)?.parse().ok()
+        (name, manifest)
+    });
+    timed::up(database, &migrations[..upto])
 }
 
 /// The documents as they were copied.
@@ -185,23 +142,6 @@ async fn insert(
     began.elapsed().as_secs_f64()
 }
 
-/// A Python that has what the script needs.
-fn python() -> Option<PathBuf> {
-    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("copy-python");
-    let python = folder.join("bin/python");
-    let ran = |command: &mut Command| {
-        let quiet = command.stdout(Stdio::null()).stderr(Stdio::null());
-        quiet.status().is_ok_and(|status| status.success())
-    };
-    let has = |python: &Path| ran(Command::new(python).args(["-c", "import pymongo, psycopg"]));
-    let install = ["-m", "pip", "install", "pymongo", "psycopg[binary]"];
-    let made = has(&python)
-        || ran(Command::new("python3").args(["-m", "venv"]).arg(&folder))
-            && ran(Command::new(&python).args(install))
-            && has(&python);
-    made.then_some(python)
-}
-
 const SCRIPT: &str = r#"
 import decimal, os, sys
 import psycopg, pymongo
@@ -227,16 +167,3 @@ with source.cursor(name="rows") as cursor:
         else:
             target.bulk_write([pymongo.ReplaceOne({"_id": d["_id"]}, d, upsert=True) for d in documents])
 "#;
-
-fn by_script(database: &support::Database, python: &Path, how: &str) -> f64 {
-    support::block_on(async || execute(database, "CHECKPOINT").await);
-    let began = Instant::now();
-    let status = Command::new(python)
-        .args(["-c", SCRIPT, how, &BATCH.to_string(), QUERY])
-        .env("DATABASE_URL", &database.postgres_url)
-        .env("MONGODB_URI", &database.mongo_uri)
-        .status()
-        .expect("Python starts");
-    assert!(status.success(), "the script ended with {status}");
-    began.elapsed().as_secs_f64()
-}

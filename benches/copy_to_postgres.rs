@@ -8,14 +8,14 @@
 
 #[path = "../tests/support/mod.rs"]
 mod support;
+mod timed;
 
 use bson::{Bson, DateTime, Document, doc};
 use futures_util::{SinkExt, TryStreamExt, pin_mut};
-use std::fs;
 use std::io::Cursor;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
+use std::path::Path;
+use std::time::Instant;
+use timed::{execute, postgres};
 
 /// So often each is measured, in turns; the median counts.
 const ROUNDS: usize = 3;
@@ -43,7 +43,7 @@ key = "id"
 fn main() {
     let asked = std::env::args().find_map(|word| word.parse().ok());
     let rows: u32 = asked.unwrap_or(1_000_000);
-    let python = python();
+    let python = timed::python();
     let (mut ours, mut bare, mut script, mut again) =
         (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     let mut peak = 0;
@@ -51,10 +51,10 @@ fn main() {
         let database = support::Database::new("bench");
         fill(&database, rows);
         support::block_on(async || execute(&database, &format!("CREATE TABLE t {TABLE}")).await);
-        let (took, memory) = migrate(&database, "001-copy");
-        ours.push(f64::from(rows) / took);
-        peak = peak.max(memory);
-        again.push(f64::from(rows) / migrate(&database, "002-again").0);
+        let ran = migrate(&database, 1);
+        ours.push(f64::from(rows) / ran.seconds);
+        peak = peak.max(ran.resident);
+        again.push(f64::from(rows) / migrate(&database, 2).seconds);
         let ready = support::block_on(async || ready_made(&database).await);
         bare.push(f64::from(rows) / support::block_on(async || copy(&database, ready).await));
         if let Some(python) = &python {
@@ -80,12 +80,11 @@ fn main() {
             );
         }
     }
-    println!("at most {:.1} MB resident", f64::from(peak) / 1024.0);
+    println!("at most {:.1} MB resident", timed::megabytes(peak));
 }
 
-fn median(mut figures: Vec<f64>) -> f64 {
-    figures.sort_by(f64::total_cmp);
-    figures[figures.len() / 2]
+fn median(figures: Vec<f64>) -> f64 {
+    timed::median(figures).expect("it was measured")
 }
 
 fn document(id: u32) -> Document {
@@ -121,61 +120,14 @@ fn fill(database: &support::Database, rows: u32) {
     });
 }
 
-async fn postgres(database: &support::Database) -> tokio_postgres::Client {
-    let connected = tokio_postgres::connect(&database.postgres_url, tokio_postgres::NoTls);
-    let (client, connection) = connected.await.expect("Postgres answers");
-    tokio::spawn(connection);
-    client
-}
-
-async fn execute(database: &support::Database, sql: &str) {
-    postgres(database).await.batch_execute(sql).await.expect(sql);
-}
-
 async fn one(database: &support::Database, sql: &str) -> i64 {
     postgres(database).await.query_one(sql, &[]).await.expect(sql).get(0)
 }
 
-/// Seconds, and the most memory that was resident, in KiB.
-fn migrate(database: &support::Database, migration: &str) -> (f64, u32) {
-    support::block_on(async || execute(database, "CHECKPOINT").await);
-    let project = tempfile::tempdir().expect("a folder");
-    for name in ["001-copy", "002-again"] {
-        let folder = project.path().join("migrations").join(name);
-        fs::create_dir_all(&folder).expect("a folder");
-        fs::write(folder.join("migration.toml"), MIGRATION).expect("a file");
-        if name == migration {
-            break;
-        }
-    }
-    let began = Instant::now();
-    let mut run = Command::new(env!("CARGO_BIN_EXE_migrate"))
-        .args(["up", "--unthrottled", "--quiet"])
-        .current_dir(project.path())
-        .env("DATABASE_URL", &database.postgres_url)
-        .env("MONGODB_URI", &database.mongo_uri)
-        .stdin(Stdio::null())
-        .spawn()
-        .expect("the binary starts");
-    let status_file = format!("/proc/{}/status", run.id());
-    let mut peak = 0;
-    let status = loop {
-        // The kernel keeps the maximum: the last time it is read is enough.
-        peak = resident(&status_file).unwrap_or(peak);
-        match run.try_wait().expect("a child") {
-            Some(status) => break status,
-            None => std::thread::sleep(Duration::from_millis(5)),
-        }
-    };
-    assert!(status.success(), "migrate ended with {status}");
-    (began.elapsed().as_secs_f64(), peak)
-}
-
-/// The high-water mark, in KiB; none once it has ended.
-fn resident(status: &str) -> Option<u32> {
-    let text = fs::read_to_string(status).ok()?;
-    let line = text.lines().find(|line| line.starts_with("VmHWM:"))?;
-    line.split_whitespace().nth(1)?.parse().ok()
+/// So many of the copies.
+fn migrate(database: &support::Database, upto: usize) -> timed::Ran {
+    let names = ["002-copy", "003-again"];
+    timed::up(database, &names.map(|name| (name, MIGRATION.to_owned()))[..upto])
 }
 
 /// The rows as COPY in binary sends them.
@@ -204,28 +156,6 @@ async fn copy(database: &support::Database, ready: Vec<Vec<u8>>) -> f64 {
     }
     sink.finish().await.expect("they are rows");
     began.elapsed().as_secs_f64()
-}
-
-/// A Python that has what the script needs.
-fn python() -> Option<PathBuf> {
-    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("copy-to-postgres-python");
-    let python = folder.join("bin/python");
-    let ran = |command: &mut Command| {
-        let quiet = command.stdout(Stdio::null()).stderr(Stdio::null());
-        quiet.status().is_ok_and(|status| status.success())
-    };
-    let has = |python: &Path| ran(Command::new(python).args(["-c", "import pymongo, psycopg"]));
-    let made = has(&python)
-        || ran(Command::new("python3").args(["-m", "venv"]).arg(&folder))
-            && ran(Command::new(&python).args([
-                "-m",
-                "pip",
-                "install",
-                "pymongo",
-                "psycopg[binary]",
-            ]))
-            && has(&python);
-    made.then_some(python)
 }
 
 const SCRIPT: &str = r#"
@@ -262,15 +192,7 @@ write(rows)
 "#;
 
 fn by_script(database: &support::Database, python: &Path) -> f64 {
-    let table = format!("CREATE TABLE script {TABLE}; CHECKPOINT");
+    let table = format!("CREATE TABLE script {TABLE}");
     support::block_on(async || execute(database, &table).await);
-    let began = Instant::now();
-    let status = Command::new(python)
-        .args(["-c", SCRIPT, &BATCH.to_string(), &COLUMNS.join(",")])
-        .env("DATABASE_URL", &database.postgres_url)
-        .env("MONGODB_URI", &database.mongo_uri)
-        .status()
-        .expect("Python starts");
-    assert!(status.success(), "the script ended with {status}");
-    began.elapsed().as_secs_f64()
+    timed::script(python, SCRIPT, &[&BATCH.to_string(), &COLUMNS.join(",")], database)
 }
