@@ -214,6 +214,44 @@ async fn a_filter_chooses_and_every_key_is_passed() {
 }
 
 #[tokio::test]
+async fn an_id_that_is_only_renamed_is_what_the_server_would_make_of_it() {
+    let table = "CREATE TABLE t (id bigint PRIMARY KEY, n int, text text)";
+    let documents = (0..40).map(|id| match id % 3 {
+        0 => doc! { "_id": i64::from(id), "id": -1, "n": id },
+        1 => doc! { "_id": i64::from(id), "n": id, "text": Bson::Null, "id": "no" },
+        _ => doc! { "n": id, "_id": i64::from(id), "text": "x".repeat(100) },
+    });
+    let set = doc! { "$set": { "id": "$_id" } };
+    let ours = vec![set.clone(), doc! { "$unset": "_id" }];
+    // Nobody but the server knows what this is.
+    let theirs = vec![set, doc! { "$project": { "_id": 0 } }];
+    for find in [doc! {}, doc! { "n": { "$mod": [2, 0] } }] {
+        let mut made = Vec::new();
+        for pipeline in [&ours, &theirs] {
+            let copy = copy_of(find.clone(), pipeline.clone(), &["id"]);
+            let mut world = World::new(table, documents.clone(), copy).await;
+            let shards = world.begin(1).await;
+            let mut shard = shards[0].clone();
+            let mut pages = Vec::new();
+            loop {
+                let page = world.page(&shard, PageLimit { rows: 7, bytes: 900 }).await;
+                let is_last = page.is_last;
+                shard.after.clone_from(&page.upto);
+                pages.push(page.documents);
+                if is_last {
+                    break;
+                }
+            }
+            let rows = if find.is_empty() { 40 } else { 20 };
+            assert_eq!(world.go_through(9).await, (40, rows));
+            assert!(world.postgres.yes("SELECT bool_and(n = id) FROM t").await);
+            made.push(pages.concat());
+        }
+        assert_eq!(made[0], made[1]);
+    }
+}
+
+#[tokio::test]
 async fn one_document_becomes_several_rows_or_none() {
     let lines = |count: i32| (0..count).map(|line| doc! { "sku": format!("s{line}") });
     let documents =

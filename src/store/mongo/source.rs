@@ -16,6 +16,7 @@ use crate::core::step::Timeouts;
 use crate::store::backfill::is_passing;
 use crate::store::copy::{BadRow, Page, PageLimit, Source};
 use crate::store::{Fate, StoreError};
+use bson::raw::CString;
 use bson::{Bson, Document, RawDocumentBuf, doc};
 use futures_util::StreamExt;
 use mongodb::error::Error;
@@ -95,11 +96,75 @@ impl Source for Mongo {
             (None, None) => return Ok(Page { is_last: true, ..Page::default() }),
         };
         let range = Range { store: self, rows, time, from, upto: upto.as_ref() };
-        match rows.pipeline.is_empty() {
-            true => range.found(limit).await,
-            false => range.made(limit).await,
+        match Made::of(&rows.pipeline) {
+            Made::Nothing => range.found(limit).await,
+            Made::Renamed(name) => {
+                let mut page = range.found(limit).await?;
+                page.documents.iter_mut().for_each(|document| rename(document, name));
+                Ok(page)
+            }
+            Made::Anything => range.made(limit).await,
         }
     }
+}
+
+/// What a pipeline makes of a document.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Made<'a> {
+    Nothing,
+    /// Only that its `_id` is called otherwise. Most pipelines are that, as hardly any
+    /// column is called `_id`, and then the server need not run them.
+    Renamed(&'a str),
+    Anything,
+}
+
+impl Made<'_> {
+    fn of(pipeline: &[Document]) -> Made<'_> {
+        let [set, unset] = pipeline else {
+            return if pipeline.is_empty() { Made::Nothing } else { Made::Anything };
+        };
+        let only = |stage: &Document, names: &[&str]| {
+            let mut fields = stage.iter();
+            let first = fields.next().filter(|(name, _)| names.contains(&name.as_str()));
+            first.map(|(_, body)| body).filter(|_| fields.next().is_none()).cloned()
+        };
+        let is_unset = match only(unset, &["$unset"]) {
+            Some(Bson::String(path)) => path == "_id",
+            Some(Bson::Array(paths)) => paths == [Bson::String("_id".to_owned())],
+            _ => false,
+        };
+        let body = set.get_document("$set").or_else(|_| set.get_document("$addFields"));
+        let named = body.ok().filter(|body| set.len() == 1 && body.len() == 1);
+        let name = named.and_then(|body| body.iter().next()).filter(|(name, value)| {
+            let is_plain = !name.is_empty() && !name.contains(['.', '$']) && *name != "_id";
+            is_plain && value.as_str() == Some("$_id")
+        });
+        match name {
+            Some((name, _)) if is_unset => Made::Renamed(name),
+            _ => Made::Anything,
+        }
+    }
+}
+
+/// As `$set` and `$unset` do it: in the place of a field of that name, else at the end.
+fn rename(document: &mut RawDocumentBuf, name: &str) {
+    let (Ok(Some(id)), Ok(name)) = (document.get("_id"), CString::try_from(name)) else { return };
+    let mut renamed = RawDocumentBuf::new();
+    let mut is_there = false;
+    for (field, value) in document.into_iter().flatten() {
+        match field.as_str() {
+            "_id" => {}
+            field if field == name.as_str() => {
+                renamed.append(&name, id);
+                is_there = true;
+            }
+            _ => renamed.append(field, value),
+        }
+    }
+    if !is_there {
+        renamed.append(&name, id);
+    }
+    *document = renamed;
 }
 
 /// Whether there is such a collection. What has no `_id`s to go along is refused.
@@ -143,7 +208,7 @@ async fn read(
         true => within,
         false => doc! { "$and": [within, &rows.find] },
     };
-    let mut batches = match rows.pipeline.is_empty() {
+    let mut batches = match Made::of(&rows.pipeline) != Made::Anything {
         true => {
             let limit = i64::try_from(most).unwrap_or(0);
             let find = all.find(within).sort(doc! { "_id": 1 }).hint(along_id()).limit(limit);
@@ -305,4 +370,53 @@ impl Range<'_> {
 fn id_in(document: &RawDocumentBuf) -> Result<Bson, StoreError> {
     let found = document.get("_id").ok().flatten().and_then(|id| Bson::try_from(id).ok());
     found.ok_or_else(|| refused(READ, "a document has no `_id`", "look at it with `$validate`"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn made(pipeline: &[Document]) -> String {
+        format!("{:?}", Made::of(pipeline))
+    }
+
+    #[test]
+    fn only_a_pipeline_that_does_nothing_else_renames_the_id() {
+        let unset = doc! { "$unset": "_id" };
+        assert_eq!(made(&[]), "Nothing");
+        assert_eq!(made(&[doc! { "$set": { "id": "$_id" } }, unset.clone()]), "Renamed(\"id\")");
+        let (add, unset_all) = (doc! { "$addFields": { "k": "$_id" } }, doc! { "$unset": ["_id"] });
+        assert_eq!(made(&[add, unset_all.clone()]), "Renamed(\"k\")");
+        for set in [
+            doc! { "$set": { "id": "$_id", "n": 1 } },
+            doc! { "$set": { "id": "$id" } },
+            doc! { "$set": { "id": "$_id.a" } },
+            doc! { "$set": { "id": { "$toString": "$_id" } } },
+            doc! { "$set": { "a.b": "$_id" } },
+            doc! { "$set": { "_id": "$_id" } },
+            doc! { "$match": { "id": "$_id" } },
+        ] {
+            assert_eq!(made(&[set.clone(), unset.clone()]), "Anything", "{set}");
+        }
+        let set = doc! { "$set": { "id": "$_id" } };
+        for then in [doc! { "$unset": "n" }, doc! { "$unset": ["_id", "n"] }, doc! { "$limit": 1 }]
+        {
+            assert_eq!(made(&[set.clone(), then.clone()]), "Anything", "{then}");
+        }
+        assert_eq!(made(std::slice::from_ref(&set)), "Anything");
+        assert_eq!(made(&[set, unset.clone(), unset]), "Anything");
+    }
+
+    #[test]
+    fn a_renamed_id_takes_the_place_of_a_field_of_that_name() {
+        for (before, after) in [
+            (doc! { "_id": 1, "a": 2 }, doc! { "a": 2, "id": 1 }),
+            (doc! { "_id": 1, "id": 3, "a": 2 }, doc! { "id": 1, "a": 2 }),
+            (doc! { "a": { "_id": 4 }, "_id": 1 }, doc! { "a": { "_id": 4 }, "id": 1 }),
+        ] {
+            let mut document = RawDocumentBuf::try_from(&before).unwrap();
+            rename(&mut document, "id");
+            assert_eq!(Document::try_from(&document).unwrap(), after);
+        }
+    }
 }
