@@ -334,7 +334,8 @@ mod shown {
         let import = match import(tool, files, wishes) {
             Ok(import) => import,
             Err(problems) => {
-                return problems.iter().fold(String::new(), |all, one| format!("{all}{one}\n"));
+                let lines: Vec<String> = problems.iter().map(Problem::to_string).collect();
+                return lines.join("\n") + "\n";
             }
         };
         let mut all = String::new();

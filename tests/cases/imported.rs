@@ -43,6 +43,9 @@ fn folders(project: &Project) -> Vec<String> {
     names
 }
 
+/// Paths and texts.
+type Files = &'static [(&'static str, &'static str)];
+
 fn import<'a>(tool: &'a str, more: &[&'a str]) -> Vec<&'a str> {
     [&["import", tool, "--from", "theirs"], more].concat()
 }
@@ -322,8 +325,7 @@ fn files_alone_and_the_history_later() {
 /// Each by the statements with which its tool makes its table.
 #[test]
 fn the_other_tools_by_their_tables() {
-    type Case<'a> = (&'a str, &'a [(&'a str, &'a str)], &'a str);
-    let cases: [Case<'_>; 4] = [
+    let cases: [(&str, Files, &str); 4] = [
         (
             "flyway",
             &[("V1__a.sql", "SELECT 1;"), ("V1.1__b.sql", "SELECT 1;"), ("V2__c.sql", "SELECT 1;")],
