@@ -12,6 +12,7 @@ use crate::core::expectation::Broken;
 use crate::core::history::{Entry, Snapshot, Unreadable};
 use crate::core::id::{StoreName, Version};
 use crate::core::migration::Rollback;
+use crate::core::notice::Doing;
 use crate::core::parse::manifest::{MongoAnswer, MongoSource};
 use crate::core::step::{MongoStep, PgStep};
 use crate::store::backfill::Backfills;
@@ -21,6 +22,7 @@ use crate::store::invariant::Invariants;
 use crate::store::rejects::RefusedRow;
 use std::collections::BTreeMap;
 use std::fmt;
+use std::pin::Pin;
 use std::time::Duration;
 
 /// A lease lasts this long unless it is renewed.
@@ -108,6 +110,12 @@ pub trait Store {
     /// would give is taken by something that is not what it would make.
     async fn obstacle(&mut self, step: &Self::Step) -> Result<Option<String>, StoreError>;
 
+    /// What looks, from a connection of its own, at what this store is doing. `None`:
+    /// nothing can be seen.
+    fn gauge(&self) -> Option<Box<dyn Gauge>> {
+        None
+    }
+
     /// Runs a step outside any transaction.
     async fn perform(&mut self, step: &Self::Step) -> Result<(), StoreError>;
 
@@ -159,6 +167,13 @@ impl<S> MongoStore for S where
         + Invariants<Question = MongoAnswer, Rows = MongoSource>
         + ComparedDocuments
 {
+}
+
+/// Looks at what a store is doing.
+pub trait Gauge: Send {
+    /// What the server says now. Nothing is an answer too: that it does something that
+    /// it does not tell about, that it does not let us look, that it cannot be reached.
+    fn look(&mut self) -> Pin<Box<dyn Future<Output = Option<Doing>> + Send + '_>>;
 }
 
 /// Keeps a lease alive.
@@ -477,6 +492,14 @@ where
         match step {
             StepRef::Postgres(step) => postgres(self.postgres.as_mut())?.obstacle(step).await,
             StepRef::Mongo(step) => mongo(self.mongo.as_mut())?.obstacle(step).await,
+        }
+    }
+
+    /// See [`Store::gauge`].
+    pub fn gauge(&self, store: StoreName) -> Option<Box<dyn Gauge>> {
+        match store {
+            StoreName::Postgres => self.postgres.as_ref().and_then(Store::gauge),
+            StoreName::Mongo => self.mongo.as_ref().and_then(Store::gauge),
         }
     }
 

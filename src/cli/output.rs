@@ -6,7 +6,7 @@ use crate::core::history::Timestamp;
 use crate::core::notice::{Notice, Notices};
 use crate::core::problem::Place;
 use crate::engine::Clock;
-use crate::report::human::{Human, Look, Volume, say, tame};
+use crate::report::human::{Human, Look, Volume, say, tame, wrap};
 use crate::report::json;
 use annotate_snippets::{AnnotationKind, Level, Renderer, Snippet};
 use serde_json::{Value, json};
@@ -177,7 +177,7 @@ impl Notices for Reporter {
 
 impl Reporter {
     /// Ends what moves.
-    pub fn finish(&self) {
+    pub fn finish(&mut self) {
         if let Reporter::Human(human) = self {
             human.finish();
         }
@@ -211,7 +211,15 @@ pub fn failure_json(failure: &Failure) -> Value {
 /// A failure for people: the sentence, the line of the file, what the database
 /// added, what to do next.
 pub fn show(failure: &Failure, look: Look) -> String {
-    let mut text = format!("{} {}", look.bad("error:"), failure.message);
+    // Between words, and below its first line; a pipe gets lines that can be searched.
+    let fit = |before: &str, text: &str| {
+        let room = look.width.saturating_sub(4);
+        let fits = !look.terminal || text.contains('\n');
+        let fits = fits || before.len() + text.chars().count() <= look.width;
+        if fits { text.to_owned() } else { wrap_after(before.len(), text, room).join("\n    ") }
+    };
+    let message = fit("error: ", &failure.message);
+    let mut text = format!("{} {message}", look.bad("error:"));
     match &failure.place {
         Some((file, Some(place))) => {
             text.push('\n');
@@ -221,12 +229,24 @@ pub fn show(failure: &Failure, look: Look) -> String {
         None => {}
     }
     for (label, detail) in &failure.details {
+        let detail = fit(&format!("  {label}: "), detail);
         text.push_str(&format!("\n  {}: {detail}", look.bold(label)));
     }
     if let Some(next) = &failure.next {
+        let next = fit("  next: ", next);
         text.push_str(&format!("\n  {}: {next}", look.bold("next")));
     }
     text
+}
+
+/// A text in lines, the first of which has something in front of it.
+fn wrap_after(before: usize, text: &str, room: usize) -> Vec<String> {
+    let mark = "x".repeat(before.saturating_sub(5));
+    let mut lines = wrap(&format!("{mark} {text}"), room);
+    if let Some(first) = lines.first_mut() {
+        *first = first.strip_prefix(&mark).unwrap_or(first).trim_start().to_owned();
+    }
+    lines
 }
 
 /// The line of the file, with what is meant underlined.

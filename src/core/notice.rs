@@ -70,6 +70,8 @@ pub enum Notice {
         /// When it is tried again.
         again: Duration,
     },
+    /// A step is still at work: about once a second.
+    StepProgress(StepProgress),
     /// A step is done and recorded.
     StepFinished {
         /// Its migration.
@@ -155,6 +157,46 @@ pub enum Notice {
     },
     /// Something worth knowing.
     Remark(String),
+}
+
+/// A step is still at work.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct StepProgress {
+    /// Its migration.
+    pub version: Version,
+    /// Which.
+    pub step: StepName,
+    /// Where.
+    pub store: StoreName,
+    /// For how long.
+    pub took: Duration,
+    /// What the server says that it does, if it says anything.
+    pub doing: Option<Doing>,
+    /// So many of its units a second, since it began with this part.
+    pub rate: u64,
+    /// About how long this part still takes.
+    pub left: Option<Duration>,
+}
+
+/// What a server says that it does.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Doing {
+    /// `building index: scanning table`.
+    pub what: String,
+    /// How much of it is done.
+    pub done: u64,
+    /// Of how much; 0 where nobody knows.
+    pub total: u64,
+    /// Of what: `blocks`, `rows`.
+    pub unit: &'static str,
+}
+
+impl Doing {
+    /// How much of it is done, in percent; `None` where nobody knows.
+    pub fn percent(&self) -> Option<u64> {
+        let percent = self.done.saturating_mul(100).checked_div(self.total)?;
+        Some(percent.min(100))
+    }
 }
 
 /// How far a backfill is.

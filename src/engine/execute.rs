@@ -6,6 +6,7 @@
 //! [`plan`]: crate::core::plan::plan
 
 mod named;
+mod telling;
 
 use crate::core::duration::show;
 use crate::core::expectation::Broken;
@@ -20,6 +21,7 @@ use crate::engine::program::ProgramError;
 use crate::engine::{Clock, Means, Stop, StopReason};
 use crate::store::{Fate, Holds, MongoStore, PostgresStore, Run, StepRef, StoreError};
 use std::time::Duration;
+use telling::telling;
 use tokio::time::{Instant, sleep};
 
 /// Entries that wait for the next write to their store are written on their own
@@ -482,7 +484,9 @@ where
         let began = Instant::now();
         let mut tried = 0;
         loop {
-            let done = self.locked.stores.commit(step_ref(&attempt.step), entries).await;
+            let gauge = self.locked.stores.gauge(attempt.step.store());
+            let doing = self.locked.stores.commit(step_ref(&attempt.step), entries);
+            let done = telling(doing, gauge, self.context.notices, work.version, attempt).await;
             let Err(mut error) = done else { return Ok(()) };
             let Some(obstruction) = self.locked.stores.obstruction(&error) else {
                 return Err(error.into());
@@ -564,7 +568,10 @@ where
     /// the server refuses it and nothing of it is left, it is no longer in doubt.
     async fn perform(&mut self, work: &Work, attempt: &Attempt, sent: Sent) -> Result<(), Cause> {
         let step = step_ref(&attempt.step);
-        if let Err(error) = self.locked.stores.perform(step).await {
+        let gauge = self.locked.stores.gauge(attempt.step.store());
+        let doing = self.locked.stores.perform(step);
+        let done = telling(doing, gauge, self.context.notices, work.version, attempt).await;
+        if let Err(error) = done {
             if error.fate != Fate::Refused {
                 return Err(error.into());
             }

@@ -202,6 +202,9 @@ pub fn check_pair<P, M>(stores: &Stores<P, M>, read: &Read) -> Result<(), PairEr
     }
 }
 
+/// Who waits for long is told again, so that nobody takes it for dead.
+const TOLD_EVERY: Duration = Duration::from_secs(10);
+
 /// How somebody waits for the lease.
 pub struct Waiting<'a> {
     /// For this long at most.
@@ -247,7 +250,7 @@ where
 {
     let Waiting { limit, notices, stop, pairing } = waiting;
     let mut began = Instant::now();
-    let mut told: Option<String> = None;
+    let mut told: Option<(String, Instant)> = None;
     let died = loop {
         let mut now = read(stores).await.map_err(LockError::from)?;
         if pairing == Pairing::Check && check_pair(stores, &now).is_err() {
@@ -270,7 +273,10 @@ where
         if began.elapsed() >= limit {
             return Err(LockError::Held { store, holder: Box::new(holder), left }.into());
         }
-        if told.as_ref() != Some(&holder.run_id) {
+        let is_told = told
+            .as_ref()
+            .is_some_and(|(run, at)| *run == holder.run_id && at.elapsed() < TOLD_EVERY);
+        if !is_told {
             notices.notice(Notice::Waiting {
                 store,
                 holder: format!(
@@ -278,7 +284,7 @@ where
                     left.as_secs()
                 ),
             });
-            told = Some(holder.run_id);
+            told = Some((holder.run_id, Instant::now()));
         }
         if let Some(reason) = stop.requested() {
             return Err(LockError::Stopped(reason).into());

@@ -1,12 +1,15 @@
-//! Notices for people, on stderr: a spinner on a terminal, a plain line per step
-//! elsewhere.
+//! Notices for people, on stderr: on a terminal a spinner for the step at work, and a
+//! bar for each thing that says how far it is; a plain line per step elsewhere, and
+//! one now and then for what takes long.
 
 use crate::core::grouped::grouped;
 use crate::core::id::{Direction, StepName, StoreName};
-use crate::core::notice::{BackfillProgress, BackfillState, ComparisonProgress, Notice};
+use crate::core::notice::{BackfillProgress, BackfillState, Notice, StepProgress};
 use crate::core::pace::Unwatched;
+use crate::report::progress::Meter;
 use console::Style;
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use std::collections::BTreeMap;
 use std::io::Write as _;
 use std::time::{Duration, Instant};
 
@@ -56,6 +59,11 @@ impl Look {
         style.force_styling(self.colour).apply_to(text).to_string()
     }
 
+    /// A symbol where people see it, and a word for who listens, or has no colours.
+    pub fn symbol<'a>(self, symbol: &'a str, word: &'a str) -> &'a str {
+        if self.terminal && self.colour { symbol } else { word }
+    }
+
     /// What is done.
     pub fn good(self, text: &str) -> String {
         self.paint(Style::new().green(), text)
@@ -86,11 +94,17 @@ impl Look {
 pub struct Human {
     look: Look,
     volume: Volume,
-    spinner: ProgressBar,
+    multi: MultiProgress,
+    /// Of what says nothing about how far it is.
+    spinner: Option<ProgressBar>,
+    /// Of what does, by name.
+    bars: BTreeMap<String, ProgressBar>,
     /// The statement of the step that is running.
     summary: String,
-    /// What was last said about the backfill that is running.
-    told: Option<Told>,
+    /// What was last said about what is running, by name.
+    told: BTreeMap<String, Told>,
+    /// Somebody was told that we wait for the lease.
+    waiting: bool,
     /// Room for the names of the migration's steps.
     column: usize,
     /// The step that is running is an invariant, whose answer was said.
@@ -109,14 +123,15 @@ impl Human {
         let hidden = !look.terminal || volume == Volume::Quiet;
         let target =
             if hidden { ProgressDrawTarget::hidden() } else { ProgressDrawTarget::stderr() };
-        let spinner = ProgressBar::with_draw_target(None, target);
-        set_style(&spinner, SPINNER);
         Human {
             look,
             volume,
-            spinner,
+            multi: MultiProgress::with_draw_target(target),
+            spinner: None,
+            bars: BTreeMap::new(),
             summary: String::new(),
-            told: None,
+            told: BTreeMap::new(),
+            waiting: false,
             column: STEP_WIDTH,
             answered: false,
         }
@@ -125,10 +140,17 @@ impl Human {
     /// Takes a notice.
     pub fn notice(&mut self, notice: &Notice) {
         match notice {
-            Notice::RunStarted { .. } => {}
+            Notice::RunStarted { .. } => {
+                self.waiting = false;
+                self.end_spinner();
+            }
             Notice::Waiting { store, holder } => {
-                let text = format!("waiting for the lease in {}: {holder}", store.title());
-                self.line(Volume::Normal, &self.look.warn(&text));
+                // On a terminal something moves instead of a line again and again.
+                if !(std::mem::replace(&mut self.waiting, true) && self.moves()) {
+                    let text = format!("waiting for the lease in {}: {holder}", store.title());
+                    self.line(Volume::Normal, &self.look.warn(&text));
+                    self.begin_spinner(format!("waiting for the lease in {}", store.title()));
+                }
             }
             Notice::MigrationStarted { folder, direction, longest, .. } => {
                 self.column = step_column(*longest);
@@ -142,9 +164,7 @@ impl Human {
                 self.summary.clone_from(summary);
                 self.answered = false;
                 let verb = if *settling { "settling " } else { "" };
-                self.spinner.set_message(format!("{verb}{step}  {}  {summary}", store.title()));
-                self.spinner.reset_elapsed();
-                self.spinner.enable_steady_tick(Duration::from_millis(120));
+                self.begin_spinner(format!("{verb}{step}  {}  {summary}", store.title()));
                 if *settling {
                     let next = match step {
                         StepName::Named { .. } => "it is taken up again".to_owned(),
@@ -165,9 +185,14 @@ impl Human {
                 self.line(Volume::Normal, &self.look.warn(&text));
             }
             Notice::BackfillProgress(progress) => self.backfill(progress),
-            Notice::ComparisonProgress(progress) => self.comparison(progress),
+            Notice::ComparisonProgress(progress) => {
+                let meter = Meter::of_comparison(progress);
+                let line = meter.line();
+                self.meter(&meter, &BackfillState::Running, &line);
+            }
+            Notice::StepProgress(progress) => self.step_progress(progress),
             Notice::StepFinished { step, store, took, .. } => {
-                self.end_backfill();
+                self.end_step();
                 // An invariant's answer is its line.
                 if std::mem::take(&mut self.answered) {
                     return;
@@ -175,10 +200,10 @@ impl Human {
                 let line = self.step_line(&step.to_string(), *store, *took);
                 self.line(Volume::Normal, &line);
             }
-            Notice::MigrationFinished { .. } => self.spinner.set_message(""),
+            Notice::MigrationFinished { .. } => self.end_step(),
             Notice::InvariantChecked { name, holds, expected, found, took, .. } => {
                 self.answered = true;
-                self.end_backfill();
+                self.end_step();
                 let line = self.invariant_line(name, *holds, [expected, found], *took);
                 self.line(Volume::Normal, &line);
             }
@@ -204,60 +229,107 @@ impl Human {
         }
     }
 
-    /// A bar where something may move, else a line now and then.
     fn backfill(&mut self, progress: &BackfillProgress) {
         for Unwatched { says, is_lack } in &progress.unwatched {
             // That there is no standby is no news to most.
             let least = if *is_lack { Volume::Normal } else { Volume::Verbose };
             self.line(least, &self.look.dim(&format!("  not watched: {says}")));
         }
-        if !self.spinner.is_hidden() {
-            if self.told.is_none() {
-                set_style(&self.spinner, BAR);
+        let line = backfill_line(progress);
+        self.meter(&Meter::of_backfill(progress), &progress.state, &line);
+    }
+
+    fn step_progress(&mut self, progress: &StepProgress) {
+        match Meter::of_step(progress) {
+            Some(meter) => {
+                let line = meter.line();
+                self.meter(&meter, &BackfillState::Running, &line);
             }
-            self.spinner.set_length(progress.estimate.max(progress.passed));
-            self.spinner.set_position(progress.passed);
-            self.spinner.set_message(backfill_line(progress));
+            // The spinner says it, unless the server stopped counting.
+            None if self.look.terminal => {
+                if self.bars.contains_key(&progress.step.to_string()) {
+                    self.end_step();
+                    let (step, store) = (&progress.step, progress.store.title());
+                    self.begin_spinner(format!("{step}  {store}  {}", self.summary));
+                }
+            }
+            None => {
+                if self.is_due(&progress.step.to_string(), &BackfillState::Running) {
+                    let column = self.column;
+                    let took = duration(progress.took);
+                    let step = progress.step.to_string();
+                    let left = format!("  {step:<column$} at work for {took}: ");
+                    let room = self.look.width.saturating_sub(left.chars().count());
+                    let line = format!("{left}{}", clip(&self.summary, room.max(12)));
+                    self.line(Volume::Normal, &line);
+                }
+            }
         }
-        let new = match &self.told {
-            Some(told) => told.state != progress.state || told.at.elapsed() >= PROGRESS_EVERY,
-            // The first says nothing yet, unless it stands still.
-            None => matches!(progress.state, BackfillState::Stopped(_)),
+    }
+
+    /// A bar where something may move, else a line now and then.
+    fn meter(&mut self, meter: &Meter, state: &BackfillState, line: &str) {
+        if self.moves() {
+            // What the spinner says, the bar says better.
+            self.end_spinner();
+            let multi = &self.multi;
+            let bar = self.bars.entry(meter.name.clone()).or_insert_with(|| {
+                let bar = multi.add(ProgressBar::new_spinner());
+                set_style(&bar, "{msg}");
+                bar
+            });
+            bar.set_message(meter.bar(self.look));
+        } else if self.is_due(&meter.name, state) {
+            self.line(Volume::Normal, &format!("  {}  {line}", meter.name));
+        }
+    }
+
+    /// Whether it is time for another line about something: now and then, and when it
+    /// begins to stand still or no longer does.
+    fn is_due(&mut self, name: &str, state: &BackfillState) -> bool {
+        let due = match self.told.get(name) {
+            Some(told) => told.state != *state || told.at.elapsed() >= PROGRESS_EVERY,
+            // The first says nothing yet, unless it stands still. What is told of a
+            // statement comes after a second.
+            None => matches!(state, BackfillState::Stopped(_)),
         };
-        if self.told.is_none() || new {
-            self.told = Some(Told { at: Instant::now(), state: progress.state.clone() });
+        if due || !self.told.contains_key(name) {
+            let told = Told { at: Instant::now(), state: state.clone() };
+            self.told.insert(name.to_owned(), told);
         }
-        if new && !self.look.terminal {
-            let line = format!("  {}  {}", progress.step, backfill_line(progress));
-            self.line(Volume::Normal, &line);
+        due
+    }
+
+    /// Whether anything may move.
+    fn moves(&self) -> bool {
+        self.look.terminal && self.volume > Volume::Quiet
+    }
+
+    fn begin_spinner(&mut self, text: String) {
+        self.end_spinner();
+        if self.moves() {
+            let spinner = self.multi.add(ProgressBar::new_spinner());
+            set_style(&spinner, SPINNER);
+            spinner.set_message(text);
+            spinner.enable_steady_tick(Duration::from_millis(120));
+            self.spinner = Some(spinner);
         }
     }
 
-    /// The same of a comparison.
-    fn comparison(&mut self, progress: &ComparisonProgress) {
-        let line = comparison_line(progress);
-        if !self.spinner.is_hidden() {
-            if self.told.is_none() {
-                set_style(&self.spinner, BAR);
-            }
-            self.spinner.set_length(progress.estimate);
-            self.spinner.set_position(progress.rows);
-            self.spinner.set_message(line.clone());
-        }
-        let state = BackfillState::Running;
-        let told = self.told.get_or_insert_with(|| Told { at: Instant::now(), state });
-        if told.at.elapsed() >= PROGRESS_EVERY {
-            told.at = Instant::now();
-            if !self.look.terminal && !progress.is_read {
-                self.line(Volume::Normal, &format!("  {}  {line}", progress.name));
-            }
+    fn end_spinner(&mut self) {
+        if let Some(spinner) = self.spinner.take() {
+            spinner.finish_and_clear();
+            self.multi.remove(&spinner);
         }
     }
 
-    fn end_backfill(&mut self) {
-        if self.told.take().is_some() {
-            self.spinner.unset_length();
-            set_style(&self.spinner, SPINNER);
+    /// What is done no longer moves.
+    fn end_step(&mut self) {
+        self.told.clear();
+        self.end_spinner();
+        for (_, bar) in std::mem::take(&mut self.bars) {
+            bar.finish_and_clear();
+            self.multi.remove(&bar);
         }
     }
 
@@ -274,7 +346,7 @@ impl Human {
     /// What was done, a time at the end of the line, and between them what there is
     /// room for.
     fn timed(&self, left: &str, text: &str, took: Duration) -> String {
-        let mark = if self.look.terminal { "✓" } else { "ok" };
+        let mark = self.look.symbol("✓", "ok");
         let time = duration(took);
         // The same room for every time: statements are cut in one column, not in
         // another one each time.
@@ -301,7 +373,7 @@ impl Human {
         if holds {
             return self.timed("", &format!("{name}: {found}"), took);
         }
-        let mark = if self.look.terminal { "✗" } else { "broken" };
+        let mark = self.look.symbol("✗", "broken");
         let text = format!("{name}: expected {expected}, found {found}");
         let time = self.look.dim(&duration(took));
         format!("  {} {}  {time}", self.look.bad(mark), self.look.bad(&text))
@@ -309,25 +381,22 @@ impl Human {
 
     fn line(&self, least: Volume, text: &str) {
         if self.volume >= least {
-            self.spinner.suspend(|| say(text));
+            self.multi.suspend(|| say(text));
         }
     }
 
     /// Ends what moves.
-    pub fn finish(&self) {
-        self.spinner.finish_and_clear();
+    pub fn finish(&mut self) {
+        self.end_step();
     }
 }
 
 /// What a step looks like that says nothing about how far it is.
 const SPINNER: &str = "  {spinner} {wide_msg} {elapsed}";
 
-/// What a backfill looks like.
-const BAR: &str = "  {spinner} [{bar:20}] {wide_msg} {elapsed}";
-
 fn set_style(spinner: &ProgressBar, template: &str) {
     if let Ok(style) = ProgressStyle::with_template(template) {
-        spinner.set_style(style.progress_chars("=> "));
+        spinner.set_style(style);
     }
 }
 
@@ -355,20 +424,6 @@ fn backfill_line(progress: &BackfillProgress) -> String {
         parts.push(format!("slow: {why}"));
     }
     parts.join("  ")
-}
-
-/// `41 %  412,000 of about 1,000,000 rows compared  310,000/s  12 differences are looked at again`.
-fn comparison_line(progress: &ComparisonProgress) -> String {
-    let ComparisonProgress { rows, estimate, rate, undecided, .. } = progress;
-    let [rows, estimate, rate] = [rows, estimate, rate].map(|number| grouped(*number));
-    let mut line =
-        format!("{} %  {rows} of about {estimate} rows compared  {rate}/s", progress.percent());
-    match undecided {
-        0 => {}
-        1 => line.push_str("  1 difference is looked at again"),
-        more => line.push_str(&format!("  {more} differences are looked at again")),
-    }
-    line
 }
 
 /// A line that somebody else wrote: it cannot move the cursor or change colours here.
@@ -406,6 +461,27 @@ pub fn clip(text: &str, width: usize) -> String {
     }
     let kept: String = text.chars().take(width.saturating_sub(1)).collect();
     format!("{kept}…")
+}
+
+/// A text in lines of a width, cut between words.
+pub fn wrap(text: &str, width: usize) -> Vec<String> {
+    let mut lines: Vec<String> = Vec::new();
+    // A number stays with what it counts.
+    let glued = [" k ", " M ", " bytes", " kB", " MB", " GB", " rows", " documents"]
+        .iter()
+        .fold(text.to_owned(), |text, unit| text.replace(unit, &unit.replacen(' ', "\u{a0}", 1)));
+    for word in glued.split(' ') {
+        let word = &word.replace('\u{a0}', " ");
+        let room = width.saturating_sub(word.chars().count() + 1);
+        match lines.last_mut() {
+            Some(line) if line.chars().count() <= room => {
+                line.push(' ');
+                line.push_str(word);
+            }
+            _ => lines.push(word.to_owned()),
+        }
+    }
+    lines
 }
 
 #[cfg(test)]

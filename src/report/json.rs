@@ -3,13 +3,17 @@
 
 use crate::core::history::Timestamp;
 use crate::core::id::Direction;
-use crate::core::notice::{BackfillProgress, BackfillState, Notice};
+use crate::core::notice::{BackfillProgress, BackfillState, Notice, StepProgress};
 use crate::core::status::without_number;
 use crate::report::utc;
 use serde_json::{Value, json};
+use std::time::Duration;
 
 /// The version of every object.
 pub const VERSION: u32 = 1;
+
+/// Of statements that take no longer nobody wants to read that they are at work.
+const LONG: Duration = Duration::from_secs(5);
 
 /// One object: `fields` with what every object has in front of them.
 pub fn object(event: &str, at: Timestamp, fields: &Value) -> String {
@@ -46,6 +50,8 @@ pub fn notice(notice: &Notice, at: Timestamp) -> Option<String> {
                 "again_ms": millis(*again),
             }),
         ),
+        Notice::StepProgress(progress) if progress.took < LONG => return None,
+        Notice::StepProgress(progress) => ("step_progress", step(progress)),
         Notice::StepFinished { version, step, store, took } => (
             "step_finished",
             json!({
@@ -110,6 +116,19 @@ pub fn notice(notice: &Notice, at: Timestamp) -> Option<String> {
     Some(object(event, at, &fields))
 }
 
+fn step(progress: &StepProgress) -> Value {
+    let doing = progress.doing.as_ref();
+    json!({
+        "version": progress.version.0, "step": progress.step.to_string(),
+        "store": progress.store.word(), "ms": millis(progress.took),
+        "doing": doing.map(|doing| &doing.what), "done": doing.map(|doing| doing.done),
+        "total": doing.map(|doing| doing.total).filter(|total| *total > 0),
+        "unit": doing.map(|doing| doing.unit),
+        "percent": doing.and_then(crate::core::notice::Doing::percent),
+        "rate": doing.map(|_| progress.rate), "left_ms": progress.left.map(millis),
+    })
+}
+
 fn backfill(progress: &BackfillProgress) -> Value {
     let (state, reason) = match &progress.state {
         BackfillState::Running => ("running", None),
@@ -147,7 +166,7 @@ pub fn way(direction: Direction) -> &'static str {
     }
 }
 
-fn millis(took: std::time::Duration) -> u64 {
+fn millis(took: Duration) -> u64 {
     u64::try_from(took.as_millis()).unwrap_or(u64::MAX)
 }
 
@@ -156,7 +175,6 @@ mod tests {
     use super::*;
     use crate::core::compare::{Difference, Kind};
     use crate::core::id::Version;
-    use std::time::Duration;
 
     #[test]
     fn an_invariant_that_was_checked_says_what_was_found() {

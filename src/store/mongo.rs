@@ -12,6 +12,7 @@ mod connect;
 mod copy;
 mod doctor;
 mod foreign;
+mod gauge;
 mod history;
 mod ids;
 mod invariant;
@@ -29,7 +30,7 @@ use crate::core::id::{StoreName, Version};
 use crate::core::migration::Rollback;
 use crate::core::step::MongoStep;
 use crate::failpoint::around;
-use crate::store::{Fate, Holds, Lease, Outcome, Run, Said, Store, StoreError};
+use crate::store::{Fate, Gauge, Holds, Lease, Outcome, Run, Said, Store, StoreError};
 use bson::{Bson, Document};
 use mongodb::error::{Error, ErrorKind, TRANSIENT_TRANSACTION_ERROR, WriteFailure};
 use std::collections::BTreeMap;
@@ -102,6 +103,10 @@ impl Store for Mongo {
             self.check_lease().await?;
         }
         Ok(found)
+    }
+
+    fn gauge(&self) -> Option<Box<dyn Gauge>> {
+        Some(Box::new(gauge::MongoGauge::new(self)))
     }
 
     async fn perform(&mut self, step: &MongoStep) -> Result<(), StoreError> {

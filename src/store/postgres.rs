@@ -14,6 +14,7 @@ mod copy;
 mod doctor;
 mod explain;
 mod foreign;
+mod gauge;
 mod history;
 mod invariant;
 mod key;
@@ -36,7 +37,7 @@ use crate::core::id::{StoreName, Version};
 use crate::core::migration::Rollback;
 use crate::core::step::PgStep;
 use crate::failpoint::around;
-use crate::store::{Fate, Holds, Lease, Obstruction, Outcome, Run, Said, Store, StoreError};
+use crate::store::{Fate, Gauge, Holds, Lease, Obstruction, Outcome, Run, Said, Store, StoreError};
 use std::collections::BTreeMap;
 use std::error::Error as _;
 use tokio_postgres::error::{DbError, ErrorPosition, Severity, SqlState};
@@ -123,6 +124,10 @@ impl Store for Postgres {
             self.check_lease().await?;
         }
         Ok(found)
+    }
+
+    fn gauge(&self) -> Option<Box<dyn Gauge>> {
+        Some(Box::new(gauge::PostgresGauge::new(self)))
     }
 
     async fn perform(&mut self, step: &PgStep) -> Result<(), StoreError> {

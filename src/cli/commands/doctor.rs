@@ -172,7 +172,7 @@ fn answered<T>(answer: Option<Result<T, StoreError>>, findings: &mut Vec<Finding
 }
 
 fn line(finding: &Finding, look: Look) -> String {
-    let mark = |symbol: &'static str, word: &'static str| if look.terminal { symbol } else { word };
+    let mark = |symbol: &'static str, word: &'static str| look.symbol(symbol, word);
     let mark = match finding.level {
         Level::Ok => look.good(mark("✓", "ok     ")),
         Level::Note => look.dim(mark("·", "note   ")),
