@@ -17,6 +17,7 @@ mod history;
 mod ids;
 mod invariant;
 mod lease;
+mod outlook;
 mod pace;
 mod rejects;
 mod source;

@@ -19,6 +19,7 @@ mod history;
 mod invariant;
 mod key;
 mod lease;
+mod outlook;
 mod pace;
 mod passfile;
 mod rejects;

@@ -3,7 +3,7 @@
 //! Invariant: nothing else names `squawk_linter`. It has no promise of stability,
 //! so what it calls its rules ends here, and what it says of them is not used.
 
-use crate::core::parse::sql::relations::{STACK_BYTES, beyond_limits};
+use crate::core::parse::sql::tree::{STACK_BYTES, beyond_limits};
 use squawk_linter::{Linter, Rule as Squawk};
 use squawk_syntax::SourceFile;
 use std::ops::Range;

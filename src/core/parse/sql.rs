@@ -19,6 +19,9 @@ mod refuse;
 
 mod classify;
 
+/// One statement as a tree.
+pub(in crate::core) mod tree;
+
 /// Which columns an `UPDATE` assigns.
 pub mod assigned;
 /// What a statement does, in outline.

@@ -1,32 +1,16 @@
 //! Which tables a statement names, and whether its text tells all that it
 //! touches.
 //!
-//! The tree of `squawk-syntax` says of each name what it is: a table, a view, an
-//! index, an alias. Besides `lint::known` nobody else uses it. Whoever asks wants to know
-//! what is certain, so whatever is not understood is said to hide something.
+//! The tree says of each name what it is: a table, a view, an index, an alias.
+//! Whoever asks wants to know what is certain, so whatever is not understood is
+//! said to hide something.
 //! What is behind a name (the tables of a view, what a trigger does) no text tells.
 
 use super::cursor::Cursor;
-use super::token::{Lexer, TokenKind};
+use super::tree::{name, tree};
 use crate::core::step::QualifiedName;
-use squawk_syntax::ast::AstNode as _;
-use squawk_syntax::{SourceFile, SyntaxKind, SyntaxNode};
+use squawk_syntax::{SyntaxKind, SyntaxNode};
 use std::collections::BTreeSet;
-use std::thread::ScopedJoinHandle;
-
-/// Longer statements are not looked into: a tree takes many times the memory of
-/// its text.
-const BYTES_MAX: usize = 1 << 20;
-
-/// Nor are deeper ones: the parser recurses, and takes quadratic time.
-const DEPTH_MAX: usize = 500;
-
-/// Nor are those with longer runs without a comma: each operator of a chain is a
-/// level of the tree.
-const CHAIN_MAX: usize = 10_000;
-
-/// Enough for what the limits let through. Only what is used becomes memory.
-pub(crate) const STACK_BYTES: usize = 256 << 20;
 
 /// What a statement names.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
@@ -43,60 +27,11 @@ pub struct Relations {
 
 /// What one statement names.
 pub fn relations(statement: &str) -> Relations {
-    if let Some(why) = beyond_limits(statement) {
-        return hiding(why);
-    }
-    std::thread::scope(|scope| {
-        let reader = std::thread::Builder::new().stack_size(STACK_BYTES);
-        let read = reader.spawn_scoped(scope, || read(statement)).map(ScopedJoinHandle::join);
-        match read {
-            Ok(Ok(relations)) => relations,
-            Ok(Err(_)) | Err(_) => hiding("it cannot be parsed".to_owned()),
-        }
-    })
+    let read = tree(statement, |root| read(root, statement));
+    read.unwrap_or_else(|why| Relations { hides: Some(why), ..Relations::default() })
 }
 
-fn hiding(why: String) -> Relations {
-    Relations { hides: Some(why), ..Relations::default() }
-}
-
-/// Why a statement is not parsed, if it is not.
-pub(crate) fn beyond_limits(statement: &str) -> Option<String> {
-    if statement.len() > BYTES_MAX {
-        return Some("it is longer than 1 MiB".to_owned());
-    }
-    let (mut depth, mut deepest, mut chain, mut longest) = (0_usize, 0, 0_usize, 0);
-    for token in Lexer::new(statement) {
-        let Ok(token) = token else { return Some("it cannot be parsed".to_owned()) };
-        chain += 1;
-        match token.kind {
-            TokenKind::Symbol(b'(' | b'[') => depth += 1,
-            TokenKind::Symbol(b')' | b']') => depth = depth.saturating_sub(1),
-            TokenKind::Symbol(b',') => chain = 0,
-            TokenKind::Word if statement[token.range.clone()].eq_ignore_ascii_case("case") => {
-                depth += 1;
-            }
-            TokenKind::Word if statement[token.range.clone()].eq_ignore_ascii_case("end") => {
-                depth = depth.saturating_sub(1);
-            }
-            _ => {}
-        }
-        (deepest, longest) = (deepest.max(depth), longest.max(chain));
-    }
-    (deepest > DEPTH_MAX || longest > CHAIN_MAX).then(|| "it is nested too deeply".to_owned())
-}
-
-fn read(statement: &str) -> Relations {
-    let parsed = SourceFile::parse(statement);
-    let tree = parsed.tree();
-    let mut statements = tree.stmts();
-    let (Some(first), None) = (statements.next(), statements.next()) else {
-        return hiding("it cannot be parsed".to_owned());
-    };
-    if !parsed.errors().is_empty() {
-        return hiding("it cannot be parsed".to_owned());
-    }
-    let root = first.syntax();
+fn read(root: &SyntaxNode, statement: &str) -> Relations {
     let words = first_words(statement);
     let mut seen = Relations::default();
     let sets_other = root.kind() == SyntaxKind::SET && !moves_names(statement);
@@ -165,11 +100,6 @@ fn first_words(statement: &str) -> String {
         words = format!("{words} {}", second.to_ascii_uppercase());
     }
     words
-}
-
-/// A name as Postgres reads it.
-fn name(node: &SyntaxNode) -> Option<QualifiedName> {
-    Cursor::new(&node.text().to_string()).qualified_name().ok()
 }
 
 /// `shop.users` of `shop.users.email`.
@@ -532,6 +462,7 @@ const HARMLESS: &[&str] = &[
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::core::parse::sql::tree::{BYTES_MAX, CHAIN_MAX, DEPTH_MAX};
 
     fn list<'a>(names: impl IntoIterator<Item = &'a QualifiedName>) -> String {
         let mut names: Vec<String> = names.into_iter().map(ToString::to_string).collect();
