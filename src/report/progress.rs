@@ -57,7 +57,7 @@ impl Meter {
             name: progress.step.to_string(),
             percent: Some(progress.percent()),
             rate: (!stands).then(|| format!("{}/s", grouped(*rate_now))),
-            left: progress.left,
+            left: progress.left.filter(|left| !left.is_zero()),
             counts,
             held_up,
         }
@@ -255,7 +255,8 @@ mod tests {
             |  up/postgres/1
             |  [=>    ]   30 %  3/s  1 min 32 s left
             |    building index: scanning table, 123 of
-            |    400 blocks, for 41.0 s"#]].assert_eq(&at(46));
+            |    400 blocks, for 41.0 s"#]]
+        .assert_eq(&at(46));
     }
 
     #[test]

@@ -148,6 +148,7 @@ fn plan_is_one_object_with_every_statement() {
             "open",
             "waiting",
             "then_plan_again",
+            "warnings",
         ],
     );
     let migrations = plan["migrations"].as_array().expect("an array");
@@ -173,11 +174,23 @@ fn plan_is_one_object_with_every_statement() {
         }
     }
     let first = &migrations[0]["steps"][0];
+    // The second writes what the first makes: nobody waits for it.
+    let touch = json!({
+        "name": "users", "lock": "ROW EXCLUSIVE", "does": "nothing", "why": null, "rows": null,
+        "bytes": null, "index_bytes": null, "matches": null, "exists": true, "made_here": true,
+    });
+    let nothing: [&str; 0] = [];
     assert_eq!(
         first["statements"],
         json!([
-            { "text": "CREATE TABLE users (id integer)", "line": 1 },
-            { "text": "INSERT INTO users VALUES (1)", "line": 2 },
+            {
+                "text": "CREATE TABLE users (id integer)", "line": 1,
+                "touches": nothing, "notes": nothing, "warnings": nothing, "unknown": null,
+            },
+            {
+                "text": "INSERT INTO users VALUES (1)", "line": 2,
+                "touches": [touch], "notes": nothing, "warnings": nothing, "unknown": null,
+            },
         ])
     );
     assert_eq!(

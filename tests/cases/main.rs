@@ -27,6 +27,7 @@ mod mended;
 mod odd;
 mod restored;
 mod sample;
+mod screens;
 mod secrets;
 mod settings;
 mod shells;

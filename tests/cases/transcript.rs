@@ -224,6 +224,17 @@ fn redact(project: &Project, text: &str) -> String {
             (regex(&format!(r"\b{number} (ms|s)\b")), "[TIME]"),
             (regex(r#""(ms|execution_time_ms)":\d+"#), r#""$1":[MS]"#),
             (regex(r"about [\d,]+ (rows|documents)"), "about [ROWS] $1"),
+            // How large a table is depends on whether it was analyzed meanwhile.
+            (
+                regex(
+                    r", (≈[\d,.]+( [kM])? rows(, \d+(\.\d)? (bytes|kB|MB))?|\d+(\.\d)? (bytes|kB|MB))",
+                ),
+                ", [SIZE]",
+            ),
+            (regex(r"≈[\d,]+ documents, \d+ (bytes|kB)"), "[SIZE]"),
+            // On a busy machine anything may take so long that it says so.
+            (regex(r"(?m)^!  +\S+ +at work for .*\n"), ""),
+            (regex(r"(?m)^!   [\w/ -]+  \d+ %  .*\n"), ""),
             (regex(r"tester@[\w.-]+"), "[WHO]"),
             (regex(r"Postgres \d+\.\d+"), "Postgres [VERSION]"),
             (regex(r"MongoDB \d+\.\d+\.\d+"), "MongoDB [VERSION]"),

@@ -11,6 +11,7 @@ use crate::core::destroys::destroys;
 use crate::core::plan::{Action, Down, Goal, Plan};
 use crate::engine::run::{newest, plan_now};
 use crate::report::human::{duration, migrations};
+use crate::report::plan::{Foreseen, tree};
 use std::io::IsTerminal;
 use std::time::Instant;
 
@@ -48,11 +49,11 @@ pub async fn run(global: &Global, args: &args::Down, output: &Output) -> Result<
                 return Ok(((None, newest(&read.histories)), Exit::Ok));
             }
             warn(&project, &plan, output);
-            let rows = match global.yes {
-                true => plan::Rows::new(),
-                false => plan::estimates(&mut project.stores, &plan).await,
+            let foreseen = match global.yes {
+                true => Foreseen::default(),
+                false => plan::foresee(&mut project.stores, &plan).await,
             };
-            confirm(global, &plan, &rows, output)?;
+            confirm(global, &plan, &foreseen, output)?;
             let report =
                 carry_out(&mut project, &goal, Some(&plan), &stop, Manner::default(), output)
                     .await?;
@@ -107,10 +108,10 @@ fn warn(project: &Project, plan: &Plan, output: &Output) {
 fn confirm(
     global: &Global,
     shown: &Plan,
-    rows: &plan::Rows,
+    foreseen: &Foreseen,
     output: &Output,
 ) -> Result<(), Failure> {
-    ask(global, output, "down", || plan::tree(shown, rows, output.look))
+    ask(global, output, "down", || tree(shown, foreseen, output.look))
 }
 
 /// Shows what will be done, and asks whether to go on, where somebody can answer.

@@ -10,9 +10,8 @@ use crate::core::server::Servers;
 use crate::core::status::{FileState, Line, State, lines};
 use crate::engine::lock::{self, Read};
 use crate::engine::run::{RunError, plan_now};
-use crate::report::human::{Look, Volume, clip, duration};
+use crate::report::human::{Look, Volume, clip, duration, wrap};
 use crate::report::{local, utc};
-use comfy_table::{Cell, ContentArrangement, Table, presets};
 use serde_json::{Value, json};
 use std::time::Duration;
 
@@ -80,12 +79,15 @@ fn summary(project: &Project, read: &Read, migrations: &[Line], look: Look) -> S
             .map(|it| format!("MongoDB {} ({})", it.version, it.topology.word())),
     );
     if let Some(lease) = &read.lease {
-        lines.push(look.warn(&format!(
+        let text = format!(
             "a run is at work: {}, run {}, its lease lasts until {}",
             lease.holder,
             lease.run_id,
             local(lease.expires_at)
-        )));
+        );
+        // Where it is read by lines, it is one.
+        let width = if look.terminal { look.width } else { usize::MAX };
+        lines.extend(wrap(&text, width).iter().map(|part| look.warn(part)));
     }
     let edited = count(|line| line.file == FileState::Edited);
     let missing = count(|line| line.state == State::Missing);
@@ -111,48 +113,101 @@ fn table(lines: &[Line], look: Look) -> String {
     }
     /// What everything but the name takes.
     const OTHERS: usize = 50;
-    /// From here on there is room for more.
-    const WIDE: usize = 110;
+    /// What the columns of a wide table take besides: a duration, a release, a note.
+    const MORE: usize = 13 + 20 + 47;
+    /// From here on there is room for them.
+    const WIDE: usize = 150;
+    /// From here on there is room for the first two of them.
+    const WIDER: usize = 110;
+    /// A release that is longer is cut.
+    const RELEASE: usize = 18;
+    let wider = look.width >= WIDER;
     let wide = look.width >= WIDE;
-    let room = look.width.saturating_sub(OTHERS + if wide { 34 } else { 0 }).max(16);
-    let mut table = Table::new();
-    table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
+    let others = match (wide, wider) {
+        (true, _) => OTHERS + MORE,
+        (false, true) => OTHERS + 13 + 20,
+        (false, false) => OTHERS,
+    };
+    let room = look.width.saturating_sub(others).max(16);
     let mut header = vec!["", "migration", "postgres", "mongo", "applied at"];
-    if wide {
+    if wider {
         header.extend(["took", "release"]);
     }
-    table.set_header(header.into_iter().map(|title| Cell::new(look.dim(title))));
+    if wide {
+        header.push("note");
+    }
+    let dim: fn(Look, &str) -> String = |look, text| look.dim(text);
+    let header = header.into_iter().map(|title| (title.to_owned(), dim)).collect();
+    let plain: fn(Look, &str) -> String = |_, text| text.to_owned();
+    let mut rows: Vec<Row> = vec![header];
     for line in lines {
         let name = clip(&format!("{} {}", line.version, line.name), room);
-        let mut row = vec![
+        let mut row: Row = vec![
             mark(line, look),
-            name,
-            state(line.postgres, line.state, look),
-            state(line.mongo, line.state, look),
-            line.executed_at.map(local).unwrap_or_default(),
+            (name, plain),
+            state(line.postgres, line.state),
+            state(line.mongo, line.state),
+            (line.executed_at.map(local).unwrap_or_default(), plain),
         ];
-        if wide {
+        if wider {
             let took = line.execution_time_ms.map(|ms| duration(Duration::from_millis(ms)));
-            row.push(took.unwrap_or_default());
-            row.push(line.release.clone().unwrap_or_default());
+            row.push((took.unwrap_or_default(), plain));
+            row.push((clip(line.release.as_deref().unwrap_or_default(), RELEASE), plain));
         }
-        table.add_row(row);
-        if let Some(phase) = line.phase {
-            let text = match line.state {
-                State::Held => format!("held: `migrate cleanup {}` finishes it", line.version),
-                _ => format!("next phase: {phase}"),
-            };
-            table.add_row(vec![String::new(), look.dim(&text)]);
-        }
-        if line.file == FileState::Edited {
-            table.add_row(vec![String::new(), look.bad("edited after it was applied")]);
+        let notes = notes(line);
+        if wide {
+            let style = notes.last().map_or(plain, |(_, style)| *style);
+            let notes: Vec<String> = notes.into_iter().map(|(text, _)| text).collect();
+            row.push((notes.join(", "), style));
+            rows.push(row);
+        } else {
+            rows.push(row);
+            rows.extend(notes.into_iter().map(|note| vec![(String::new(), plain), note]));
         }
     }
-    let text = table.to_string();
-    text.lines().map(str::trim_end).collect::<Vec<_>>().join("\n")
+    columns(&rows, look)
 }
 
-fn mark(line: &Line, look: Look) -> String {
+/// Cells of a line: each a text, and how it is painted, which takes no room.
+type Row = Vec<(String, fn(Look, &str) -> String)>;
+
+/// Rows below each other. The last cell of a row may be as long as it likes.
+fn columns(rows: &[Row], look: Look) -> String {
+    let count = rows.iter().map(Vec::len).max().unwrap_or(0);
+    let width = |column: usize| {
+        let cells = rows.iter().filter(|row| column + 1 < row.len() || column < 2 && row.len() > 2);
+        let cells = cells.filter_map(|row| row.get(column));
+        cells.map(|(text, _)| text.chars().count()).max().unwrap_or(0)
+    };
+    let widths: Vec<usize> = (0..count).map(width).collect();
+    let line = |row: &Row| {
+        let mut line = String::new();
+        for ((text, paint), width) in row.iter().zip(&widths) {
+            let pad = width.saturating_sub(text.chars().count());
+            line.push_str(&format!(" {}{:pad$} ", paint(look, text), ""));
+        }
+        line.trim_end().to_owned()
+    };
+    rows.iter().map(line).collect::<Vec<_>>().join("\n")
+}
+
+/// What there is to say about a migration besides its states.
+fn notes(line: &Line) -> Row {
+    let mut notes: Row = Vec::new();
+    if let Some(phase) = line.phase {
+        let text = match line.state {
+            State::Held => format!("held: `migrate cleanup {}` finishes it", line.version),
+            _ => format!("next phase: {phase}"),
+        };
+        notes.push((text, |look, text| look.dim(text)));
+    }
+    if line.file == FileState::Edited {
+        notes.push(("edited after it was applied".to_owned(), |look, text| look.bad(text)));
+    }
+    notes
+}
+
+fn mark(line: &Line, look: Look) -> (String, fn(Look, &str) -> String) {
     let (symbol, word) = match line.state {
         _ if line.file == FileState::Edited => ("◐", "!"),
         State::Completed | State::Baseline => ("✓", "ok"),
@@ -160,26 +215,27 @@ fn mark(line: &Line, look: Look) -> String {
         State::Partial | State::Held => ("◐", "!"),
         State::Missing | State::Ahead => ("?", "?"),
     };
-    let text = if look.terminal { symbol } else { word };
-    match line.state {
-        _ if line.file == FileState::Edited => look.bad(text),
-        State::Completed | State::Baseline => look.good(text),
-        State::Pending => look.dim(text),
-        _ => look.warn(text),
-    }
+    let paint: fn(Look, &str) -> String = match line.state {
+        _ if line.file == FileState::Edited => |look, text| look.bad(text),
+        State::Completed | State::Baseline => |look, text| look.good(text),
+        State::Pending => |look, text| look.dim(text),
+        _ => |look, text| look.warn(text),
+    };
+    (look.symbol(symbol, word).to_owned(), paint)
 }
 
 /// The state of a part; that of the whole where it says more.
-fn state(part: State, whole: State, look: Look) -> String {
+fn state(part: State, whole: State) -> (String, fn(Look, &str) -> String) {
     let shown = match whole {
         State::Missing | State::Ahead => whole,
         _ => part,
     };
-    match shown {
-        State::Completed | State::Baseline => look.good(shown.word()),
-        State::Pending => look.dim(shown.word()),
-        _ => look.warn(shown.word()),
-    }
+    let paint: fn(Look, &str) -> String = match shown {
+        State::Completed | State::Baseline => |look, text| look.good(text),
+        State::Pending => |look, text| look.dim(text),
+        _ => |look, text| look.warn(text),
+    };
+    (shown.word().to_owned(), paint)
 }
 
 fn object(servers: &Servers, read: &Read, paired: bool, pending: usize, lines: &[Line]) -> Value {
@@ -214,4 +270,82 @@ fn object(servers: &Servers, read: &Read, paired: bool, pending: usize, lines: &
         "pending": pending,
         "migrations": migrations,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::history::Timestamp;
+    use crate::core::id::{Phase, Version};
+    use expect_test::expect;
+
+    fn line(version: u64, name: &str, state: State) -> Line {
+        let at = state != State::Pending;
+        Line {
+            version: Version(version),
+            name: name.to_owned(),
+            state,
+            postgres: state,
+            mongo: if state == State::Partial { State::Pending } else { state },
+            file: FileState::Same,
+            phase: None,
+            executed_at: at.then_some(Timestamp(1_790_000_000_000)),
+            execution_time_ms: at.then_some(72_500),
+            release: at.then(|| "2026-11-20-a-release-with-a-long-name".to_owned()),
+        }
+    }
+
+    #[test]
+    fn the_table_fits_and_uses_what_there_is() {
+        let held = Line { phase: Some(Phase::Cleanup), ..line(2, "roles", State::Held) };
+        let partial = Line { phase: Some(Phase::Execute), ..line(3, "orders", State::Partial) };
+        let edited = Line {
+            file: FileState::Edited,
+            ..line(4, "a-name-that-is-longer-than-all-the-others-that-there-are", State::Completed)
+        };
+        let lines = [
+            line(1, "users", State::Completed),
+            held,
+            partial,
+            edited,
+            line(5, "later", State::Pending),
+        ];
+        let at = |width| {
+            let look = Look { colour: false, terminal: true, width };
+            let text = table(&lines, look);
+            assert!(text.lines().all(|line| line.chars().count() <= width), "{text}");
+            let text = text.replace(&local(Timestamp(1_790_000_000_000)), "2026-09-21 14:13:20");
+            let coloured = table(&lines, Look { colour: true, ..look });
+            assert_eq!(coloured.lines().count(), text.lines().count());
+            text.lines().map(|line| format!("|{line}")).collect::<Vec<_>>().join("\n")
+        };
+        expect![[r#"
+            |     migration                       postgres   mongo      applied at
+            | ok  001 users                       completed  completed  2026-09-21 14:13:20
+            | !   002 roles                       held       held       2026-09-21 14:13:20
+            |     held: `migrate cleanup 002` finishes it
+            | !   003 orders                      partial    pending    2026-09-21 14:13:20
+            |     next phase: execute
+            | !   004 a-name-that-is-longer-tha…  completed  completed  2026-09-21 14:13:20
+            |     edited after it was applied
+            | -   005 later                       pending    pending"#]]
+        .assert_eq(&at(80));
+        expect![[r#"
+            |     migration                              postgres   mongo      applied at           took        release
+            | ok  001 users                              completed  completed  2026-09-21 14:13:20  1 min 12 s  2026-11-20-a-rele…
+            | !   002 roles                              held       held       2026-09-21 14:13:20  1 min 12 s  2026-11-20-a-rele…
+            |     held: `migrate cleanup 002` finishes it
+            | !   003 orders                             partial    pending    2026-09-21 14:13:20  1 min 12 s  2026-11-20-a-rele…
+            |     next phase: execute
+            | !   004 a-name-that-is-longer-than-all-t…  completed  completed  2026-09-21 14:13:20  1 min 12 s  2026-11-20-a-rele…
+            |     edited after it was applied
+            | -   005 later                              pending    pending"#]].assert_eq(&at(120));
+        expect![[r#"
+            |     migration                                                     postgres   mongo      applied at           took        release             note
+            | ok  001 users                                                     completed  completed  2026-09-21 14:13:20  1 min 12 s  2026-11-20-a-rele…
+            | !   002 roles                                                     held       held       2026-09-21 14:13:20  1 min 12 s  2026-11-20-a-rele…  held: `migrate cleanup 002` finishes it
+            | !   003 orders                                                    partial    pending    2026-09-21 14:13:20  1 min 12 s  2026-11-20-a-rele…  next phase: execute
+            | !   004 a-name-that-is-longer-than-all-the-others-that-there-are  completed  completed  2026-09-21 14:13:20  1 min 12 s  2026-11-20-a-rele…  edited after it was applied
+            | -   005 later                                                     pending    pending"#]].assert_eq(&at(200));
+    }
 }
