@@ -108,7 +108,10 @@ impl Touch {
 
 /// `≈1.2 M rows, 340 MB`, as far as it is known.
 pub fn size(rows: Option<u64>, bytes: Option<u64>, unit: &str) -> String {
-    let rows = rows.map(|rows| format!("{} {unit}", about(rows)));
+    let rows = rows.map(|rows| match rows {
+        1 => format!("{} {}", about(1), unit.trim_end_matches('s')),
+        rows => format!("{} {unit}", about(rows)),
+    });
     let bytes = bytes.filter(|bytes| *bytes > 0).map(self::bytes);
     rows.into_iter().chain(bytes).collect::<Vec<_>>().join(", ")
 }

@@ -4,7 +4,7 @@ use crate::core::destroys::destroys;
 use crate::core::duration;
 use crate::core::grouped::grouped;
 use crate::core::id::{Direction, Phase, StepId, StoreName};
-use crate::core::locks::Toil;
+use crate::core::locks::{Lock, Toil};
 use crate::core::one_line::one_line;
 use crate::core::outlook::{Outlook, Outlooks, Touch, about, size};
 use crate::core::plan::{Action, Attempt, Plan, Waits, Work};
@@ -351,7 +351,7 @@ fn step_object(action: &str, attempt: &Attempt, rows: Option<u64>, outlooks: &[O
 fn touch_object(touch: &Touch) -> Value {
     json!({
         "name": touch.name,
-        "lock": touch.lock.map(|lock| lock.words()),
+        "lock": touch.lock.map(Lock::words),
         "does": touch.toil.word(),
         "why": touch.why,
         "rows": touch.rows,

@@ -227,7 +227,7 @@ fn redact(project: &Project, text: &str) -> String {
             // How large a table is depends on whether it was analyzed meanwhile.
             (
                 regex(
-                    r", (≈[\d,.]+( [kM])? rows(, \d+(\.\d)? (bytes|kB|MB))?|\d+(\.\d)? (bytes|kB|MB))",
+                    r", (≈[\d,.]+( [kM])? rows?(, \d+(\.\d)? (bytes|kB|MB))?|\d+(\.\d)? (bytes|kB|MB))",
                 ),
                 ", [SIZE]",
             ),

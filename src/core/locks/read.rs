@@ -74,7 +74,7 @@ pub(super) fn read(root: &SyntaxNode) -> Effects {
             {
                 true => named(root, SyntaxKind::VIEW, Lock::AccessExclusive, &mut found),
                 false => {
-                    found.made.extend(below(root, SyntaxKind::VIEW).filter_map(|it| name(&it)))
+                    found.made.extend(below(root, SyntaxKind::VIEW).filter_map(|it| name(&it)));
                 }
             }
         }
@@ -197,7 +197,7 @@ fn rows(root: &SyntaxNode, found: &mut Effects) {
                 }
             }
             SyntaxKind::TABLE => {
-                named(&node, SyntaxKind::RELATION_NAME_REF, Lock::AccessShare, found)
+                named(&node, SyntaxKind::RELATION_NAME_REF, Lock::AccessShare, found);
             }
             _ => {}
         }
@@ -314,8 +314,7 @@ fn create_index(root: &SyntaxNode, found: &mut Effects) {
 fn reindex(root: &SyntaxNode, found: &mut Effects) {
     let concurrently = root
         .descendants_with_tokens()
-        .filter_map(|it| it.into_token())
-        .any(|it| it.text().eq_ignore_ascii_case("concurrently"));
+        .any(|it| it.as_token().is_some_and(|it| it.text().eq_ignore_ascii_case("concurrently")));
     let lock = if concurrently { Lock::ShareUpdateExclusive } else { Lock::Share };
     let why = Some("indexes are built");
     let tables: Vec<_> = below(root, SyntaxKind::TABLE_NAME_REF).collect();

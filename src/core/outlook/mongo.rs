@@ -224,7 +224,7 @@ fn indexes(
                 outlook.notes.push(format!("the index {name} is there already"));
             }
             (Some(_), _) => {
-                outlook.warnings.push(format!("another index of {} is called {name}", touch.name))
+                outlook.warnings.push(format!("another index of {} is called {name}", touch.name));
             }
             (None, Some(it)) => {
                 let other = it.get_str("name").unwrap_or_default();
@@ -248,7 +248,7 @@ fn indexes(
     let takes = touch.index_bytes.map(bytes);
     let takes = takes.map_or_else(|| "its size".to_owned(), |size| format!("about {size}"));
     let free = facts.free.map(bytes);
-    let free = free.map_or_else(|| "it is unknown how much".to_owned(), |it| it);
+    let free = free.unwrap_or_else(|| "it is unknown how much".to_owned());
     let text = format!("an index over {place}: it takes {takes}, {free} is free");
     let scarce = matches!((touch.index_bytes, facts.free), (Some(size), Some(free)) if size > free);
     match scarce {
