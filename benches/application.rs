@@ -16,7 +16,6 @@ mod timed;
 use bson::{Document, doc};
 use lockstep::core::id::StoreName;
 use std::fs;
-use std::process::Child;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 use tokio_postgres::types::Type;

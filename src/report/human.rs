@@ -211,16 +211,16 @@ impl Human {
                 self.line(Volume::Normal, &format!("    {}", self.look.dim(&tame(line))));
             }
             Notice::HookStarted { hook, command } => {
-                self.spinner.set_message(format!("{hook}  {command}"));
-                self.spinner.reset_elapsed();
-                self.spinner.enable_steady_tick(Duration::from_millis(120));
+                self.begin_spinner(format!("{hook}  {command}"));
             }
             Notice::HookFinished { hook, command, took, error: None } => {
+                self.end_spinner();
                 let line = self.timed("", &format!("{hook}: {command}"), *took);
                 self.line(Volume::Normal, &line);
             }
             // That one in front of something failed is the run's own error.
             Notice::HookFinished { hook, error: Some(error), .. } => {
+                self.end_spinner();
                 if !hook.starts_with("before_") {
                     self.line(Volume::Quiet, &self.look.warn(error));
                 }
