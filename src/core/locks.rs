@@ -352,6 +352,8 @@ mod tests {
             "t: SHARE ROW EXCLUSIVE; u: SHARE ROW EXCLUSIVE",
         );
         check("alter table t add primary key (a)", "t: ACCESS EXCLUSIVE, scan (an index is built)");
+        let built = &effects("alter table t add constraint u unique (a, b)").tables[0].built[0];
+        assert_eq!(built.columns, [Some("a".to_owned()), Some("b".to_owned())]);
         check("alter table t add unique using index i", "t: ACCESS EXCLUSIVE");
         check("alter table t drop constraint c", "t: ACCESS EXCLUSIVE, along c");
         assert_eq!(

@@ -61,7 +61,7 @@ fn a_terminal_of_80_columns_shows_what_moves_and_no_line_is_longer() {
         assert!(line.trim_end().chars().count() <= 80, "{line:?}");
     }
     let (text, ok) = on_a_terminal(&project, "status", &[]);
-    assert!(ok && plain(&text).contains("✓   001 people"), "{text}");
+    assert!(ok && plain(&text).contains("✓  001 people"), "{text}");
 }
 
 #[test]

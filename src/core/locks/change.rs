@@ -249,7 +249,7 @@ fn constraint_of(
             if below(constraint, SyntaxKind::USING_INDEX_NAME).next().is_some() {
                 return with(Lock::AccessExclusive);
             }
-            let columns = below(constraint, SyntaxKind::NAME_REF);
+            let columns = below(constraint, SyntaxKind::COLUMN_NAME_REF);
             let columns: Vec<_> = columns.map(|it| name(&it).map(|it| it.name)).collect();
             let is_btree = !in_column && constraint.kind() != SyntaxKind::EXCLUDE_CONSTRAINT;
             let built = vec![Built { columns, partial: false, is_btree }];

@@ -270,7 +270,7 @@ fn index_bytes(
         };
         let widths: Option<Vec<u64>> = built.columns.iter().map(width).collect();
         let width: u64 = widths?.iter().sum::<u64>().next_multiple_of(8) + 16;
-        built.is_btree.then(|| rows.saturating_mul(width) / 9 * 10)
+        (built.is_btree && !built.columns.is_empty()).then(|| rows.saturating_mul(width) / 9 * 10)
     };
     let sizes: Option<Vec<u64>> = built.iter().map(of).collect();
     sizes.filter(|sizes| !sizes.is_empty()).map(|sizes| sizes.iter().sum())
