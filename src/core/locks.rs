@@ -9,9 +9,9 @@
 
 mod change;
 mod read;
-mod types;
+mod retype;
 
-pub use types::{ColumnType, changes_type};
+pub use retype::{ColumnType, changes_type};
 
 use crate::core::parse::sql::tree::tree;
 use crate::core::step::QualifiedName;

@@ -211,6 +211,8 @@ fn touch_line(touch: &Touch) -> Option<String> {
     let unit = if touch.lock.is_some() { "rows" } else { "documents" };
     let mut parts: Vec<String> = touch.lock.iter().map(ToString::to_string).collect();
     let does = match touch.toil {
+        // There is nothing to read.
+        _ if touch.exists == Some(false) => None,
         Toil::Nothing => None,
         Toil::Scan => Some("reads all of it"),
         Toil::Rewrite => Some("rewrites it"),
@@ -218,12 +220,15 @@ fn touch_line(touch: &Touch) -> Option<String> {
     match (does, &touch.why) {
         (Some(does), Some(why)) => parts.push(format!("{does} ({why})")),
         (Some(text), None) => parts.push(text.to_owned()),
-        (None, Some(why)) => parts.push(why.clone()),
-        (None, None) => {}
+        (None, Some(why)) if touch.exists != Some(false) => parts.push(why.clone()),
+        (None, _) => {}
     }
     if let Some(matches) = touch.matches {
-        let of = touch.rows.map(|rows| format!(" of {}", about(rows))).unwrap_or_default();
-        parts.push(format!("{}{of} documents", about(matches)));
+        // What is inserted is of no others.
+        let of = touch.rows.filter(|rows| *rows >= matches);
+        let of = of.map(|rows| format!(" of {}", about(rows))).unwrap_or_default();
+        let documents = if matches == 1 && of.is_empty() { "document" } else { "documents" };
+        parts.push(format!("{}{of} {documents}", about(matches)));
     } else {
         let size = size(touch.rows, touch.bytes, unit);
         parts.extend((!size.is_empty()).then_some(size));

@@ -80,13 +80,6 @@ fn a_variable_that_is_not_set_is_named_with_its_place() {
     let ran = run(&project, &[], &["status"]);
     assert_eq!(ran.code, 2, "{ran}");
     assert!(ran.stderr.contains("NO_SUCH") && ran.stderr.contains("migrate.toml:2"), "{ran}");
-    let ran = run(
-        &project,
-        &[("PGSERVICE", "shop")],
-        &["status", "-C", "/dev/null", "--dir", "migrations"],
-    );
-    assert_eq!(ran.code, 2, "{ran}");
-    assert!(ran.stderr.contains("PGSERVICE") && ran.stderr.contains("pg_service.conf"), "{ran}");
 }
 
 #[test]
