@@ -1,6 +1,9 @@
 //! Failures as people and pipelines see them: what was being done, where, what
 //! the database said, what to do next, and a code that stays.
 
+pub mod codes;
+pub mod pages;
+
 use crate::cli::config::ConfigError;
 use crate::cli::exit::Exit;
 use crate::cli::project::chain;

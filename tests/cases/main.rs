@@ -19,6 +19,7 @@ mod transcripts;
 mod compared;
 mod crowd;
 mod damaged;
+mod errors;
 mod hooks;
 mod imported;
 mod json;
