@@ -19,6 +19,7 @@ use config::secret::redacted;
 use exit::Exit;
 use failure::Failure;
 use output::Output;
+use std::ffi::OsString;
 
 /// Dies, or stops, at a failpoint, and says at which.
 #[cfg(feature = "failpoints")]
@@ -44,7 +45,13 @@ pub async fn run() -> u8 {
             // Help and version are answers; everything else is a usage error.
             let said = error.to_string();
             let shown = redacted(&said);
-            if shown == said {
+            if error.use_stderr() && asks_for_json(std::env::args_os()) {
+                let failure = Failure::new(Exit::Usage, "USAGE", gist(&shown))
+                    .next("`migrate --help` lists the commands, `migrate COMMAND --help` the flags of one");
+                let output =
+                    Output::new(&Cli::parse_from(["migrate", "man", "--output=json"]).global);
+                output.failure(&failure);
+            } else if shown == said {
                 let _ = error.print();
             } else {
                 // A URL stands where none belongs, with its password.
@@ -65,6 +72,21 @@ pub async fn run() -> u8 {
             failure.exit.code()
         }
     }
+}
+
+/// Whether arguments that cannot be read ask for objects all the same.
+fn asks_for_json(arguments: impl Iterator<Item = OsString>) -> bool {
+    let words: Vec<OsString> = arguments.take_while(|word| word != "--").collect();
+    words.iter().any(|word| word == "--output=json")
+        || words.windows(2).any(|pair| pair[0] == "--output" && pair[1] == "json")
+}
+
+/// What is wrong, without how the command is used.
+fn gist(said: &str) -> String {
+    let said = said.strip_prefix("error: ").unwrap_or(said);
+    let said = said.split("\n\nUsage:").next().unwrap_or(said);
+    let said = said.split("\n\nFor more information").next().unwrap_or(said);
+    said.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 async fn dispatch(cli: Cli, output: &Output) -> Result<u8, Failure> {

@@ -100,3 +100,24 @@ fn prove_says_that_it_is_not_there_yet() {
     assert!(line.is_some_and(|line| line.contains("Not yet")), "{help}");
     assert!(!help.contains("serve"), "{help}");
 }
+
+#[test]
+fn arguments_that_cannot_be_read_are_an_object_where_objects_are_asked_for() {
+    for arguments in [
+        &["up", "--no-such-flag", "--output", "json"][..],
+        &["--output=json", "upp"],
+        &["up", "--steps", "many", "--output", "json"],
+        &["--output=json"],
+    ] {
+        let ran = bare(arguments);
+        assert_eq!((ran.code, ran.stderr.as_str()), (2, ""), "{ran}");
+        let said: serde_json::Value = serde_json::from_str(&ran.stdout).unwrap();
+        assert_eq!((&said["v"], &said["event"]), (&1.into(), &"error".into()), "{ran}");
+        assert_eq!(said["code"], "USAGE", "{ran}");
+        let message = said["message"].as_str().unwrap();
+        assert!(!message.is_empty() && !message.contains("Usage:"), "{ran}");
+    }
+    // What comes behind `--` is somebody else's.
+    let ran = bare(&["sandbox", "--no-such-flag", "--", "x", "--output", "json"]);
+    assert_eq!((ran.code, ran.stdout.as_str()), (2, ""), "{ran}");
+}
