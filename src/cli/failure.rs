@@ -97,10 +97,7 @@ impl From<StoreError> for Failure {
         let (exit, code, next) = match error.fate {
             // Outside of a migration's step: it refuses us, not a statement.
             Fate::Refused => (Exit::Unreachable, "DATABASE_REFUSED", Some(refused_next(&error))),
-            Fate::Unreachable => {
-                let next = "check that the database is up and the URL is right (`migrate -v status` shows it); then run the same command again";
-                (Exit::Unreachable, "UNREACHABLE", Some(next))
-            }
+            Fate::Unreachable => (Exit::Unreachable, "UNREACHABLE", Some(unreachable_next(&error))),
             Fate::Unknown => {
                 let next =
                     "run the same command again: it reads the history and goes on from there";
@@ -120,6 +117,21 @@ impl From<StoreError> for Failure {
         failure.details.extend(error.said.hint.map(|hint| ("hint", hint)));
         failure.next = next.map(str::to_owned);
         failure
+    }
+}
+
+/// A server that says no is up.
+fn unreachable_next(error: &StoreError) -> &'static str {
+    let code = error.said.code.as_deref().unwrap_or_default();
+    let is_login = code.contains("28P01")
+        || code.contains("28000")
+        || error.said.message.to_lowercase().contains("authentication failed");
+    if is_login {
+        "the server is up, and does not let this user in: check the user and the password (`migrate -v status` shows where the URL is from); then run the same command again"
+    } else if code.contains("3D000") {
+        "the server is up, and has no such database: create it, or mend its name in the URL; then run the same command again"
+    } else {
+        "check that the database is up and the URL is right (`migrate -v status` shows it); then run the same command again"
     }
 }
 

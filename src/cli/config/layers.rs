@@ -185,9 +185,11 @@ impl Layers<'_> {
                 Invalid::Unset(variable) => {
                     let message =
                         format!("`{}` needs the variable {variable}, which is not set", entry.name);
-                    let instead = match entry.name.as_str() {
-                        "postgres.url" => ", or DATABASE_URL, or --postgres",
-                        "mongo.url" => ", or MONGODB_URI, or --mongo",
+                    let instead = match (entry.name.as_str(), variable.as_str()) {
+                        ("postgres.url", "DATABASE_URL") => ", or --postgres",
+                        ("postgres.url", _) => ", or DATABASE_URL, or --postgres",
+                        ("mongo.url", "MONGODB_URI") => ", or --mongo",
+                        ("mongo.url", _) => ", or MONGODB_URI, or --mongo",
                         _ => "",
                     };
                     let hint = format!(

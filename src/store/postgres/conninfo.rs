@@ -68,6 +68,10 @@ impl Conninfo {
 
     fn url(text: &str) -> Result<Conninfo, ConnectError> {
         let (base, query) = text.split_once('?').unwrap_or((text, ""));
+        if is_unescaped(base, query) {
+            let why = "its user or its password has one of `@ ? / #` in it; write them as %40, %3F, %2F, %23";
+            return Err(ConnectError::Url(why.to_owned()));
+        }
         let mut info =
             Conninfo { driver: base.to_owned(), ours: vec![], named: vec![], is_url: true };
         for pair in query.split('&').filter(|pair| !pair.is_empty()) {
@@ -143,6 +147,23 @@ impl Conninfo {
             (true, true) => '&',
         });
         self.driver.push_str(parameter);
+    }
+}
+
+/// Whether the end of a password would be taken for a host or an option, and be shown
+/// as one.
+fn is_unescaped(base: &str, query: &str) -> bool {
+    let (_, authority) = base.split_once("://").unwrap_or(("", base));
+    let port = |authority: &str| {
+        let last = authority.rsplit(',').next().unwrap_or_default();
+        let (_, port) = last.rsplit_once(':').unwrap_or(("", ""));
+        port.trim_end_matches(']').chars().all(|c| c.is_ascii_hexdigit())
+    };
+    match authority.matches('@').count() {
+        // `app:pass?word@host`: what looks like a port is none.
+        0 => query.contains('@') && !port(authority.split('/').next().unwrap_or_default()),
+        1 => false,
+        _ => true,
     }
 }
 
@@ -290,6 +311,27 @@ mod tests {
         check("postgres://db", &more, "postgres://db?dbname=it%27s", "sslkey=k");
         check("host=db", &more, r"host=db dbname='it\'s'", "sslkey=k");
         check("postgres://db?user=a", &more, "postgres://db?user=a&dbname=it%27s", "sslkey=k");
+    }
+
+    #[test]
+    fn a_password_that_is_not_escaped_is_told_of_and_not_shown() {
+        for text in [
+            "postgres://app:s3c@ret@db/shop",
+            "postgres://app:s3c@ret#x@db:5432/shop?sslmode=require",
+            "postgres://app:s3c?ret@db/shop",
+            "postgres://app:s3c?ret=x@db/shop",
+        ] {
+            let said = Conninfo::parse(text).err().expect(text).to_string();
+            assert!(said.contains("%40") && !said.contains("ret"), "{said}");
+        }
+        for text in [
+            "postgres://app:s3c%40ret@db:5432/shop?options=-c%20a@b",
+            "postgres://db:5432/shop?user=app@server",
+            "postgres://db/shop?user=app@server",
+            "postgres://[::1]/shop?user=app@server",
+        ] {
+            assert!(Conninfo::parse(text).is_ok(), "{text}");
+        }
     }
 
     #[test]

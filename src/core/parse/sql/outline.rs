@@ -1,5 +1,5 @@
 //! What a statement does, in outline: which things it makes, changes and takes
-//! away, read off its tokens. What is not understood is [`Act::Other`].
+//! away, read off its tokens. What is not understood is `Act::Other`.
 
 use super::cursor::{Cursor, NotSql};
 use super::token::{Lexer, Token, TokenKind};
