@@ -12,6 +12,7 @@ use crate::core::migration::MigrationSet;
 use crate::core::pace;
 use crate::core::server::{MongoServer, PostgresServer, Servers};
 use crate::engine::hook::{HookCommand, Hooks, Moment};
+use crate::engine::run::{Meanwhile, Settings};
 use crate::engine::{Clock as _, Means, Stop, StopReason};
 use crate::report::utc;
 use crate::source::{self, SourceError};
@@ -246,6 +247,27 @@ pub struct Project {
 }
 
 impl Project {
+    /// The databases, and what the engine needs besides them. While another run has
+    /// the lease, it waits.
+    pub fn parts<'a>(
+        &'a mut self,
+        ways: &'a Ways,
+        stop: &'a Stop,
+    ) -> (&'a mut Stores<Postgres, Mongo>, Settings<'a>) {
+        let settings = Settings {
+            set: &self.set,
+            servers: &self.servers,
+            run: self.run.clone(),
+            tool_version: env!("CARGO_PKG_VERSION"),
+            clock: &SystemClock,
+            lock_wait: self.lock_wait,
+            stop,
+            meanwhile: Meanwhile::Wait,
+            means: ways.means(),
+        };
+        (&mut self.stores, settings)
+    }
+
     /// Opens everything.
     ///
     /// # Errors

@@ -3,13 +3,12 @@
 use crate::cli::args::{self, Global};
 use crate::cli::exit::Exit;
 use crate::cli::failure::Failure;
-use crate::cli::output::{Output, SystemClock};
+use crate::cli::output::Output;
 use crate::cli::project::{self, Project, Ways, stop_on_signals};
 use crate::core::id::Version;
 use crate::core::migration::MigrationSet;
 use crate::core::plan;
 use crate::engine::baseline::{self as engine, FailedBaseline};
-use crate::engine::run::{Meanwhile, Settings};
 use serde_json::json;
 use std::collections::BTreeSet;
 
@@ -42,22 +41,12 @@ pub async fn record(
 ) -> Result<Vec<Version>, Failure> {
     let stop = stop_on_signals(None)?;
     let mut notices = output.notices();
-    let Project { stores, set, servers, run, lock_wait, config } = project;
-    let ways = Ways::of(config, false);
-    let settings = Settings {
-        set,
-        servers,
-        run: run.clone(),
-        tool_version: env!("CARGO_PKG_VERSION"),
-        clock: &SystemClock,
-        lock_wait: *lock_wait,
-        stop: &stop,
-        meanwhile: Meanwhile::Wait,
-        means: ways.means(),
-    };
+    let ways = Ways::of(&project.config, false);
+    let folder = project::folder(&project.config);
+    let (stores, settings) = project.parts(&ways, &stop);
     let done = Box::pin(engine::baseline(stores, versions, settings, &mut notices)).await;
     notices.finish();
-    done.map_err(|error| Failure::from(error).in_folder(&project::folder(config)))
+    done.map_err(|error| Failure::from(error).in_folder(&folder))
 }
 
 /// What was recorded, and what comes next.

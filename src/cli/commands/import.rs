@@ -9,7 +9,7 @@ use crate::cli::commands::baseline::{numbers, record};
 use crate::cli::config::Config;
 use crate::cli::exit::Exit;
 use crate::cli::failure::Failure;
-use crate::cli::output::{Output, SystemClock};
+use crate::cli::output::Output;
 use crate::cli::project::{
     Project, Ways, configure, connect, folder, read_set, stop_on_signals, this_run,
 };
@@ -21,7 +21,6 @@ use crate::core::plan;
 use crate::core::problem::Problem;
 use crate::engine::baseline as engine;
 use crate::engine::lock;
-use crate::engine::run::{Meanwhile, Settings};
 use crate::source::{self, SourceError};
 use crate::store::Stores;
 use crate::store::mongo::Mongo;
@@ -386,19 +385,8 @@ async fn check(project: &mut Project, versions: &BTreeSet<Version>) -> Result<()
         return Ok(());
     }
     let stop = stop_on_signals(None)?;
-    let Project { stores, set, servers, run, lock_wait, config } = project;
-    let ways = Ways::of(config, false);
-    let settings = Settings {
-        set,
-        servers,
-        run: run.clone(),
-        tool_version: env!("CARGO_PKG_VERSION"),
-        clock: &SystemClock,
-        lock_wait: *lock_wait,
-        stop: &stop,
-        meanwhile: Meanwhile::Wait,
-        means: ways.means(),
-    };
+    let ways = Ways::of(&project.config, false);
+    let (stores, settings) = project.parts(&ways, &stop);
     engine::baseline_now(stores, versions, &settings).await?;
     Ok(())
 }

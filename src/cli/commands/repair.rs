@@ -6,12 +6,11 @@ use crate::cli::commands::down::ask;
 use crate::cli::commands::verify;
 use crate::cli::exit::Exit;
 use crate::cli::failure::Failure;
-use crate::cli::output::{Output, SystemClock};
+use crate::cli::output::Output;
 use crate::cli::project::{self, Project, Ways, stop_on_signals};
 use crate::core::id::{StepId, StepName, StoreName};
 use crate::core::repair::{Repair, RepairError};
 use crate::engine::repair::{self as engine, FailedRepair};
-use crate::engine::run::{Meanwhile, Settings};
 use serde_json::{Value, json};
 
 /// Runs the command.
@@ -27,20 +26,9 @@ pub async fn run(global: &Global, args: &args::Repair, output: &Output) -> Resul
     project.run.reason.clone_from(&args.reason);
     let stop = stop_on_signals(None)?;
     let mut notices = output.notices();
-    let Project { stores, set, servers, run, lock_wait, config } = &mut project;
-    let ways = Ways::of(config, false);
-    let settings = Settings {
-        set,
-        servers,
-        run: run.clone(),
-        tool_version: env!("CARGO_PKG_VERSION"),
-        clock: &SystemClock,
-        lock_wait: *lock_wait,
-        stop: &stop,
-        meanwhile: Meanwhile::Wait,
-        means: ways.means(),
-    };
-    let folder = project::folder(config);
+    let ways = Ways::of(&project.config, false);
+    let folder = project::folder(&project.config);
+    let (stores, settings) = project.parts(&ways, &stop);
     let failed = |error: FailedRepair| Failure::from(error).in_folder(&folder);
     let Some(repair) = repair else {
         let shown = || "both databases will belong to one pair from now on".to_owned();

@@ -3,7 +3,7 @@
 use crate::cli::args::{self, Global};
 use crate::cli::exit::Exit;
 use crate::cli::failure::Failure;
-use crate::cli::output::{Output, SystemClock, failure_json};
+use crate::cli::output::{Output, failure_json};
 use crate::cli::project::{self, Project, Ways, stop_on_signals, unless_stopped};
 use crate::core::id::Phase;
 use crate::core::migration::OnFailure;
@@ -157,24 +157,15 @@ pub async fn carry_out(
 ) -> Result<Report, Failure> {
     let mut notices = output.notices();
     let ways = Ways::of(&project.config, manner.unthrottled).with_hooks(&project.config);
-    let settings = Settings {
-        set: &project.set,
-        servers: &project.servers,
-        run: project.run.clone(),
-        tool_version: env!("CARGO_PKG_VERSION"),
-        clock: &SystemClock,
-        lock_wait: project.lock_wait,
-        stop,
-        meanwhile: manner.meanwhile,
-        means: ways.means(),
-    };
-    let done = run::run(&mut project.stores, goal, confirmed, settings, &mut notices).await;
+    let folder = project::folder(&project.config);
+    let (stores, settings) = project.parts(&ways, stop);
+    let settings = Settings { meanwhile: manner.meanwhile, ..settings };
+    let done = Box::pin(run::run(stores, goal, confirmed, settings, &mut notices)).await;
     let finished: Vec<u64> = match &done {
         Ok(report) => report.finished.iter().map(|version| version.0).collect(),
         Err(error) => error.finished().iter().map(|version| version.0).collect(),
     };
-    let report =
-        done.map_err(|error| Failure::from(error).in_folder(&project::folder(&project.config)));
+    let report = done.map_err(|error| Failure::from(error).in_folder(&folder));
     if let (Some(hooks), Some((moment, end))) = (ways.hooks(), ending(goal, &report)) {
         hooks.end(moment, end, &finished, stop, &mut notices).await;
     }
