@@ -3,7 +3,7 @@
 //!
 //! Its history is a table of versions.
 
-use super::draft::{Draft, Script};
+use super::draft::Draft;
 use super::{Found, digits};
 use crate::core::problem::Problem;
 use std::collections::BTreeMap;
@@ -63,7 +63,7 @@ pub(super) fn file(path: &str, content: &str, found: &mut Found) {
             }
         }
     }
-    let Some(up) = sections.remove("up.sql") else {
+    if !draft.sections(path, &sections) {
         if section.is_some() || found.problems.iter().all(|problem| problem.file != path) {
             found.problem(
                 path,
@@ -72,12 +72,6 @@ pub(super) fn file(path: &str, content: &str, found: &mut Found) {
             );
         }
         return;
-    };
-    draft.scripts.insert("up.sql", Script::part(path, &up));
-    if let Some(down) = sections.remove("down.sql")
-        && down.iter().any(|(_, line)| !line.trim().is_empty())
-    {
-        draft.scripts.insert("down.sql", Script::part(path, &down));
     }
     found.drafts.push(draft);
 }

@@ -97,6 +97,19 @@ impl Draft {
         Ok(())
     }
 
+    /// Adds both ways of one file that has them in sections; a down of blanks is none.
+    /// Without an up, nothing is added, and the answer is no.
+    pub fn sections(&mut self, file: &str, sections: &BTreeMap<&str, Vec<(u32, String)>>) -> bool {
+        let Some(up) = sections.get("up.sql") else { return false };
+        self.scripts.insert("up.sql", Script::part(file, up));
+        if let Some(down) = sections.get("down.sql")
+            && down.iter().any(|(_, line)| !line.trim().is_empty())
+        {
+            self.scripts.insert("down.sql", Script::part(file, down));
+        }
+        true
+    }
+
     fn folder(&self) -> String {
         format!("{}{}{}", self.version, self.separator, slug(&self.name, self.separator))
     }

@@ -5,7 +5,7 @@
 //! Its history is a log: the last line of a version tells.
 
 use super::dbmate::at;
-use super::draft::{Draft, Script};
+use super::draft::Draft;
 use super::{Applied, Found, Import, by_key, digits, is_true, plain, text};
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -78,19 +78,13 @@ pub(super) fn file(path: &str, content: &str, found: &mut Found) {
             )),
         }
     }
-    let Some(up) = sections.remove("up.sql") else {
+    if !draft.sections(path, &sections) {
         found.problem(
             path,
             "the file has no `-- +goose Up`",
             "goose refuses it too: add it, or remove the file",
         );
         return;
-    };
-    draft.scripts.insert("up.sql", Script::part(path, &up));
-    if let Some(down) = sections.remove("down.sql")
-        && down.iter().any(|(_, line)| !line.trim().is_empty())
-    {
-        draft.scripts.insert("down.sql", Script::part(path, &down));
     }
     found.drafts.push(draft);
 }

@@ -52,11 +52,7 @@ pub fn read_with(folder: &Folder, vars: &dyn Vars) -> Result<Migration, Vec<Prob
     let (version, name) = name::folder(&folder.name).map_err(|problem| vec![problem])?;
     let mut problems = Vec::new();
     let templates = texts(folder, &mut problems);
-    let is_template = templates.get(MANIFEST).is_some_and(|text| manifest::is_template(text));
-    let texts = match is_template {
-        true => filled_in(folder, &templates, vars)?,
-        false => templates.clone(),
-    };
+    let texts = rendered(folder, &templates, vars)?;
     let manifest = match texts.get(MANIFEST).map(|text| manifest::read(text)) {
         None => Some(Manifest::default()),
         Some(Ok(manifest)) => Some(manifest),
@@ -100,27 +96,37 @@ pub fn read_with(folder: &Folder, vars: &dyn Vars) -> Result<Migration, Vec<Prob
             independent: manifest.independent.is_some_and(|at| at.value),
             phase_pause: manifest.phase_pause.map_or(Duration::ZERO, |at| at.value),
         },
-        is_template,
+        is_template: is_template(&templates),
     })
 }
 
 /// Whether it is a template that cannot be filled in with these variables.
 pub fn lacks_variables(folder: &Folder, vars: &dyn Vars) -> bool {
     let templates = texts(folder, &mut Vec::new());
-    templates.get(MANIFEST).is_some_and(|text| manifest::is_template(text))
-        && filled_in(folder, &templates, vars).is_err()
+    rendered(folder, &templates, vars).is_err()
 }
 
 /// The texts of a folder as the databases get them: with its variables filled in, if
 /// it is a template. Of one that cannot be read, nothing.
 pub fn texts_with(folder: &Folder, vars: &dyn Vars) -> BTreeMap<String, String> {
-    let texts = texts(folder, &mut Vec::new());
-    let is_template = texts.get(MANIFEST).is_some_and(|text| manifest::is_template(text));
-    let texts = match is_template {
-        true => filled_in(folder, &texts, vars).unwrap_or_default(),
-        false => texts,
-    };
-    texts.into_iter().map(|(file, text)| (file.to_owned(), text)).collect()
+    let texts = rendered(folder, &texts(folder, &mut Vec::new()), vars);
+    texts.unwrap_or_default().into_iter().map(|(file, text)| (file.to_owned(), text)).collect()
+}
+
+fn is_template(texts: &BTreeMap<&str, String>) -> bool {
+    texts.get(MANIFEST).is_some_and(|text| manifest::is_template(text))
+}
+
+/// The texts as the databases get them.
+fn rendered<'a>(
+    folder: &Folder,
+    texts: &BTreeMap<&'a str, String>,
+    vars: &dyn Vars,
+) -> Result<BTreeMap<&'a str, String>, Vec<Problem>> {
+    match is_template(texts) {
+        true => filled_in(folder, texts, vars),
+        false => Ok(texts.clone()),
+    }
 }
 
 /// The files of a template, with values in place of names: its scripts and its
