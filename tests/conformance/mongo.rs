@@ -54,11 +54,15 @@ impl Server {
         found.try_collect().await.unwrap()
     }
 
-    /// Operations that carry the name of a run and are under way.
+    /// Operations that carry the name of a run and are under way in this test's
+    /// databases: other tests have runs of the same name.
     async fn operations(&self, run_id: &str) -> usize {
         let pipeline = vec![
             doc! { "$currentOp": { "allUsers": true } },
-            doc! { "$match": { "command.comment": format!("lockstep/{run_id}") } },
+            doc! { "$match": {
+                "command.comment": format!("lockstep/{run_id}"),
+                "command.$db": { "$regex": format!("^{}", self.db.name()) },
+            } },
         ];
         let found = self.client.database("admin").aggregate(pipeline).await.unwrap();
         found.try_collect::<Vec<Document>>().await.unwrap().len()

@@ -536,8 +536,10 @@ async fn what_a_dead_run_left_running_is_ended_and_nothing_else() {
         take(&mut new, "b").await;
         let ended = new.evict().await.unwrap();
         assert_eq!(world.sessions("a").await, 0, "it returns when they are gone");
-        assert_eq!(ended.len(), 1, "{ended:?}");
-        assert!(ended[0].contains("pg_sleep"), "{ended:?}");
+        // The dead run is at work again before it is told that it is dead, so that
+        // what it asks then may be ended as well.
+        let slept = ended.iter().filter(|line| line.contains("pg_sleep")).count();
+        assert_eq!(slept, 1, "{ended:?}");
         assert_eq!(new.evict().await.unwrap(), [""; 0]);
         new.append(&[record(1, Event::Started)]).await.unwrap();
     };

@@ -42,6 +42,11 @@ fn kills_wanted() -> usize {
     std::env::var("LOCKSTEP_FAULTS").map_or(20, |kills| kills.parse().expect("a number"))
 }
 
+/// So many rows; `LOCKSTEP_FAULTS_ROWS=300000` for more.
+fn rows<W: Work>() -> i64 {
+    std::env::var("LOCKSTEP_FAULTS_ROWS").map_or(W::ROWS, |rows| rows.parse().expect("a number"))
+}
+
 /// Kills runs at random moments, half of them with one worker, half with several.
 pub fn killed_at_random_moments<W: Work>() {
     kill_at_random_moments::<W>(1, kills_wanted().div_ceil(2));
@@ -51,16 +56,17 @@ pub fn killed_at_random_moments<W: Work>() {
 /// Kills runs until there were enough, on as many databases as that takes.
 fn kill_at_random_moments<W: Work>(workers: u32, wanted: usize) {
     let project = W::project(1000, workers);
+    let rows = rows::<W>();
     let up = ["up", "--unthrottled"];
-    let measured = W::database("measured", W::ROWS);
+    let measured = W::database("measured", rows);
     let began = Instant::now();
     project.migrate(&measured, &up).succeeds();
     let whole = began.elapsed();
-    W::check(&measured, W::ROWS, "undisturbed");
+    W::check(&measured, rows, "undisturbed");
     drop(measured);
     let (mut kills, mut in_the_middle, mut databases) = (0, 0, 0);
     while kills < wanted {
-        let database = W::database("random", W::ROWS);
+        let database = W::database("random", rows);
         databases += 1;
         let mut said = String::new();
         loop {
@@ -81,9 +87,9 @@ fn kill_at_random_moments<W: Work>(workers: u32, wanted: usize) {
             kills += 1;
             in_the_middle += usize::from(W::written(&database) > 0);
             leases_run_out(&database);
-            W::check_record(&database, W::ROWS, &said);
+            W::check_record(&database, rows, &said);
         }
-        W::check(&database, W::ROWS, &said);
+        W::check(&database, rows, &said);
         let mut left = left(&database);
         if said.contains("nothing to do") {
             left.clear();
@@ -91,8 +97,8 @@ fn kill_at_random_moments<W: Work>(workers: u32, wanted: usize) {
         assert_eq!(left, "", "{said}");
     }
     eprintln!(
-        "{}, {workers} workers: killed {kills} times, {in_the_middle} of them with rows written, \
-         on {databases} databases",
+        "{} of {rows}, {workers} workers: killed {kills} times, {in_the_middle} of them with rows \
+         written, on {databases} databases",
         W::NAME
     );
     assert!(in_the_middle > 0, "all kills came too early");
