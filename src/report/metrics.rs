@@ -1,0 +1,3 @@
+//! Metrics: what a monitoring system reads.
+
+pub mod text;
