@@ -85,6 +85,24 @@ pub enum Notice {
     },
     /// How far a backfill is: about once a second, and when it ends.
     BackfillProgress(Box<BackfillProgress>),
+    /// A batch of a backfill is written. There may be many a second: only whoever
+    /// [wants](Notices::wants_batches) them is told.
+    BatchFinished {
+        /// Its migration.
+        version: Version,
+        /// Which backfill.
+        step: StepName,
+        /// The store that it writes.
+        store: StoreName,
+        /// The range of keys that it is of, counted from 1.
+        shard: u32,
+        /// Rows that were rewritten.
+        rows: u64,
+        /// Keys that were passed, rewritten or not.
+        passed: u64,
+        /// How long it took, its commit included.
+        took: Duration,
+    },
     /// A migration is done, and nothing of it is left to do.
     MigrationFinished {
         /// Which.
@@ -110,8 +128,11 @@ pub enum Notice {
         found: String,
         /// Rows that offend, each on one line.
         sample: Vec<String>,
-        /// What a comparison found that is not the same.
+        /// What a comparison found that is not the same, as far as it is told one by
+        /// one.
         differences: Vec<Difference>,
+        /// How many they are in all; `None` if it is no comparison.
+        count: Option<u64>,
         /// How long it took.
         took: Duration,
     },
@@ -287,6 +308,11 @@ pub enum BackfillState {
 pub trait Notices {
     /// Takes one. Never fails, and never waits for long.
     fn notice(&mut self, notice: Notice);
+
+    /// Whether each batch of a backfill is of interest, too.
+    fn wants_batches(&self) -> bool {
+        false
+    }
 }
 
 impl<F: FnMut(Notice)> Notices for F {

@@ -68,6 +68,8 @@ pub struct Checked {
     pub sample: Vec<String>,
     /// The differences that a comparison found, as far as they are told one by one.
     pub differences: Vec<Difference>,
+    /// How many they are in all; `None` if it is no comparison.
+    pub count: Option<u64>,
     /// What to do about it, if it is not to mend the data.
     pub next: Option<&'static str>,
     /// How long ago it began when it ended, where that counts: of a comparison.
@@ -87,6 +89,7 @@ impl Checked {
             found: self.found.clone(),
             sample: self.sample.clone(),
             differences: self.differences.clone(),
+            count: self.count,
             took: self.took,
         }
     }
@@ -143,7 +146,8 @@ pub async fn check<P: PostgresStore, M: MongoStore>(
     notices: &mut dyn Notices,
 ) -> Result<Checked, Unanswered> {
     let begun = asking.clock.now();
-    let (mut differences, mut sample, mut age, mut next) = (Vec::new(), Vec::new(), None, None);
+    let (mut differences, mut count, mut sample) = (Vec::new(), None, Vec::new());
+    let (mut age, mut next) = (None, None);
     let (holds, expected, found) = match &invariant.check {
         Check::Postgres { query, expect } => {
             let value = stores.postgres()?.value(query, asking.timeouts).await?;
@@ -189,6 +193,10 @@ pub async fn check<P: PostgresStore, M: MongoStore>(
                 next = Some(UNRESOLVED);
             }
             let holds = compared.verdict == Verdict::Clean;
+            count = Some(match &compared.verdict {
+                Verdict::Clean => 0,
+                Verdict::Diverged { count, .. } | Verdict::Unresolved { count, .. } => *count,
+            });
             if let Verdict::Diverged { differences: told, .. }
             | Verdict::Unresolved { differences: told, .. } = compared.verdict
             {
@@ -204,7 +212,7 @@ pub async fn check<P: PostgresStore, M: MongoStore>(
         sample.extend(shown(rows(stores, of_it, asking.timeouts).await));
     }
     let took = between(begun, asking.clock.now());
-    Ok(Checked { holds, expected, found, sample, differences, next, age, took })
+    Ok(Checked { holds, expected, found, sample, differences, count, next, age, took })
 }
 
 /// What a comparison found, in a few words.

@@ -185,6 +185,7 @@ impl Human {
                 self.line(Volume::Normal, &self.look.warn(&text));
             }
             Notice::BackfillProgress(progress) => self.backfill(progress),
+            Notice::BatchFinished { .. } => {}
             Notice::ComparisonProgress(progress) => {
                 let meter = Meter::of_comparison(progress);
                 let line = meter.line();

@@ -67,6 +67,8 @@ pub fn notice(notice: &Notice, at: Timestamp) -> Option<String> {
             }),
         ),
         Notice::BackfillProgress(progress) => ("backfill_progress", backfill(progress)),
+        // Its progress is told about once a second.
+        Notice::BatchFinished { .. } => return None,
         Notice::Waiting { store, holder } => {
             ("waiting", json!({ "store": store.word(), "holder": holder }))
         }
@@ -78,6 +80,7 @@ pub fn notice(notice: &Notice, at: Timestamp) -> Option<String> {
             found,
             sample,
             differences,
+            count: _,
             took,
         } => (
             "invariant_checked",
@@ -192,6 +195,7 @@ mod tests {
                 reason: None,
                 shown: "id = 7".to_owned(),
             }],
+            count: Some(1),
             took: Duration::from_millis(12),
         };
         let text = notice(&checked, Timestamp(0)).expect("it has an object");

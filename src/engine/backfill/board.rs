@@ -2,7 +2,7 @@
 //! of each other. All of them are on one task; nothing is borrowed over a wait.
 
 use super::{BackfillError, Done, Settings, Task};
-use crate::core::backfill::Shard;
+use crate::core::backfill::{Batch, Shard};
 use crate::core::id::StoreName;
 use crate::core::notice::{BackfillProgress, BackfillState, Notice, Notices};
 use crate::core::pace::{After, AtLimit, Level, Limits, Pace, Reading, Steering, Throttle};
@@ -37,6 +37,8 @@ pub(super) struct Board<'a> {
     rate: RefCell<Rate>,
     /// What a commit takes; older ones weigh three quarters of newer ones.
     commit: Cell<Option<Duration>>,
+    /// Somebody wants to hear of every batch.
+    tells_batches: bool,
     notices: RefCell<&'a mut dyn Notices>,
 }
 
@@ -66,6 +68,7 @@ impl<'a> Board<'a> {
             unwatched: Cell::new(Unwatched::Unknown),
             rate: RefCell::default(),
             commit: Cell::new(None),
+            tells_batches: notices.wants_batches(),
             notices: RefCell::new(notices),
         }
     }
@@ -199,6 +202,22 @@ impl<'a> Board<'a> {
 
     pub fn say(&self, notice: Notice) {
         self.notices.borrow_mut().notice(notice);
+    }
+
+    /// A batch of a shard is written.
+    pub fn wrote(&self, batch: &Batch, took: Duration) {
+        if !self.tells_batches {
+            return;
+        }
+        self.say(Notice::BatchFinished {
+            version: self.job.record.step.version,
+            step: self.job.record.step.name.clone(),
+            store: self.job.work.store(),
+            shard: batch.shard.index,
+            rows: batch.rows,
+            passed: batch.passed,
+            took,
+        });
     }
 
     /// Says how far it is.

@@ -161,10 +161,11 @@ impl<H: Hands, O: Backfills> Worker<'_, '_, H, O> {
                     self.session.is_fine();
                     in_the_way = 0;
                     self.kept = Instant::now();
+                    let (passed, rows, took) = (batch.passed, batch.rows, began.elapsed());
+                    self.board.wrote(&batch, took);
                     *shard = batch.shard;
                     self.board.saw(std::slice::from_ref(shard));
                     self.board.committed(batch.commit);
-                    let (passed, rows, took) = (batch.passed, batch.rows, began.elapsed());
                     // Small batches that search for a row say nothing about the pace.
                     let after = match suspects {
                         None => {
