@@ -1,5 +1,6 @@
 //! Reporters: readers of the engine's notices.
 
+pub mod http;
 pub mod human;
 pub mod json;
 pub mod metrics;
