@@ -6,6 +6,7 @@ pub mod json;
 pub mod metrics;
 pub mod plan;
 pub mod progress;
+pub mod trace;
 
 use crate::core::history::Timestamp;
 use chrono::{DateTime, Local, SecondsFormat, Utc};
