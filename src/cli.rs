@@ -11,6 +11,7 @@ pub mod exit;
 pub mod failure;
 pub mod output;
 pub mod project;
+pub mod telemetry;
 
 use crate::report::human::say;
 use args::{Cli, Command};

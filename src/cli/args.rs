@@ -340,6 +340,29 @@ pub struct Up {
     /// When a migration fails, run its down scripts
     #[arg(long)]
     pub rollback_on_failure: bool,
+    /// What it tells when it ends.
+    #[command(flatten)]
+    pub telemetry: Telemetry,
+}
+
+/// What a run tells about itself when it ends.
+#[derive(Args, Clone, Default)]
+pub struct Telemetry {
+    /// Write metrics of this run to a file, for the node exporter
+    #[arg(long, value_name = "FILE")]
+    pub metrics_file: Option<PathBuf>,
+    /// Push metrics of this run to a Pushgateway
+    #[arg(long, value_name = "URL")]
+    pub push: Option<String>,
+}
+
+/// Without the URL, which may have a password in it.
+impl std::fmt::Debug for Telemetry {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Telemetry")
+            .field("metrics_file", &self.metrics_file)
+            .finish_non_exhaustive()
+    }
 }
 
 /// `down`.
@@ -357,6 +380,9 @@ pub struct Down {
     /// What a release applied
     #[arg(long, value_name = "NAME", group = "far")]
     pub release: Option<String>,
+    /// What it tells when it ends.
+    #[command(flatten)]
+    pub telemetry: Telemetry,
 }
 
 /// `backfill`.
@@ -416,6 +442,9 @@ pub struct Cleanup {
     /// This one [default: every migration that is held]
     #[arg(value_name = "VERSION")]
     pub version: Option<String>,
+    /// What it tells when it ends.
+    #[command(flatten)]
+    pub telemetry: Telemetry,
 }
 
 /// Where `up` stops in a migration that has phases.

@@ -17,7 +17,8 @@ mod value;
 pub use layers::{Origin, Origins, Setting};
 pub use settings::{
     CleanupPolicy, CleanupSettings, HookCommand, HookSettings, LintLevel, LintSettings,
-    MongoSettings, PasswordCommand, PostgresSettings, ThrottleSettings, Timezone, Window,
+    MongoSettings, PasswordCommand, PostgresSettings, TelemetrySettings, ThrottleSettings,
+    Timezone, Window,
 };
 
 use crate::core::id::StoreName;
@@ -82,6 +83,8 @@ pub struct Config {
     pub throttle: ThrottleSettings,
     /// Commands to run.
     pub hooks: HookSettings,
+    /// What runs tell about themselves.
+    pub telemetry: TelemetrySettings,
     /// Levels of lint rules.
     pub lint: LintSettings,
     /// What templates may use. [`var`](Config::var) knows a few more spellings.
@@ -323,6 +326,7 @@ fn load_named(
     };
     let throttle = sections::throttle(&mut layers)?;
     let hooks = sections::hooks(&mut layers)?;
+    let telemetry = sections::telemetry(&mut layers, &root)?;
     let lint = LintSettings { levels: sections::lint_levels(&mut layers)? };
     let vars = sections::vars(&mut layers, flags, names)?;
     let Layers { selected, mut origins, .. } = layers;
@@ -340,6 +344,7 @@ fn load_named(
         cleanup,
         throttle,
         hooks,
+        telemetry,
         lint,
         vars,
         origins,
@@ -760,6 +765,8 @@ mod tests {
 
     #[test]
     fn everything_can_be_set() {
+        const LINE: &str = "DATABASE_URL=postgres://app@db/shop MONGODB_URI=mongodb://db/shop \
+            PUSHGATEWAY_URL=http://app:s3cret@gateway:9091";
         let mut toml = String::new();
         for key in keys::KEYS.iter().filter(|key| !key.name.ends_with("url_file")) {
             use std::fmt::Write as _;
@@ -768,7 +775,7 @@ mod tests {
         }
         check(
             &toml,
-            "DATABASE_URL=postgres://app@db/shop MONGODB_URI=mongodb://db/shop",
+            LINE,
             expect![[r#"
                 dir = db/migrations    migrate.toml:1
                 lock_wait = 5m    migrate.toml:2
@@ -803,13 +810,12 @@ mod tests {
                 hooks.after_cleanup = [["./notify.sh", "cleaned up"]]    migrate.toml:31
                 hooks.on_failure = ["./notify.sh"]    migrate.toml:32
                 hooks.timeout = 1h    migrate.toml:33
-                lint.levels.name = warn    migrate.toml:34
-                vars.name = eu-1    migrate.toml:35"#]],
+                telemetry.metrics_file = /var/lib/node_exporter/lockstep.prom    migrate.toml:34
+                telemetry.push = http://app:***@gateway:9091    migrate.toml:35
+                lint.levels.name = warn    migrate.toml:36
+                vars.name = eu-1    migrate.toml:37"#]],
         );
-        let config =
-            case(&toml, "DATABASE_URL=postgres://app@db/shop MONGODB_URI=mongodb://db/shop")
-                .load()
-                .expect("loads");
+        let config = case(&toml, LINE).load().expect("loads");
         assert_eq!(config.hooks.before_up, [HookCommand::Shell("./backup.sh".to_owned())]);
         let program = ["./notify.sh", "reverted"].map(str::to_owned).to_vec();
         assert_eq!(config.hooks.after_down, [HookCommand::Program(program)]);
@@ -988,7 +994,7 @@ mod tests {
                 migrate.toml:2:2: there is no key `postgress`; did you mean `postgres`?
                 migrate.toml:5:1: there is no key `batchtime` in [throttle]; did you mean `throttle.batch_time`?
                 migrate.toml:7:9: there is no key `polcy` in [env.production.cleanup]; did you mean `cleanup.policy`?
-                migrate.toml:8:1: there is no key `env` in [env.production]; valid here: dir, lock_wait, timeout, postgres, mongo, history, cleanup, throttle, hooks, lint, vars"#]],
+                migrate.toml:8:1: there is no key `env` in [env.production]; valid here: dir, lock_wait, timeout, postgres, mongo, history, cleanup, throttle, hooks, telemetry, lint, vars"#]],
         );
         check(
             "policy = 'hold'\n[postgres]\nurll = 'postgres://app:hunter2@db'\npassword = 'hunter2'\nzebra = 1\n[mongo]\nschema = 'x'",

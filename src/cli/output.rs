@@ -104,6 +104,12 @@ impl Output {
         }
     }
 
+    /// What somebody should know who asked for it; nothing failed.
+    pub fn warning(&self, text: &str) {
+        self.remark(&self.look.warn(text));
+        self.object("remark", &json!({ "message": text }));
+    }
+
     /// An object for machines.
     pub fn object(&self, event: &str, fields: &Value) {
         if self.is_json() {

@@ -71,7 +71,7 @@ impl Project {
     pub fn start(&self, arguments: &[&str]) -> Running {
         let mut command = self.command(arguments);
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
-        Running { arguments: arguments.join(" "), child: Some(command.spawn().unwrap()) }
+        Running::of(arguments, command.spawn().unwrap())
     }
 
     /// Runs `migrate`, which must succeed.
@@ -167,6 +167,11 @@ pub struct Running {
 }
 
 impl Running {
+    /// One that was started, with its output piped.
+    pub fn of(arguments: &[&str], child: Child) -> Running {
+        Running { arguments: arguments.join(" "), child: Some(child) }
+    }
+
     /// Waits for its end.
     pub fn end(mut self) -> Ran {
         let child = self.child.take().expect("it has not ended");

@@ -7,6 +7,7 @@ use crate::cli::exit::Exit;
 use crate::cli::failure::Failure;
 use crate::cli::output::Output;
 use crate::cli::project::{self, Files, Project, stop_on_signals, unless_stopped};
+use crate::cli::telemetry::Telemetry;
 use crate::core::destroys::destroys;
 use crate::core::plan::{Action, Down, Goal, Plan};
 use crate::engine::run::{newest, plan_now};
@@ -35,14 +36,16 @@ pub fn goal(args: &args::Down) -> Result<Goal, Failure> {
 /// See docs/cli.md for the exit codes.
 pub async fn run(global: &Global, args: &args::Down, output: &Output) -> Result<Exit, Failure> {
     let began = Instant::now();
+    let telemetry = Telemetry::new("down", global, &args.telemetry);
     let ((report, stays), exit) = finish(
-        "down",
+        &telemetry,
         output,
         Box::pin(async {
             let goal = goal(args)?;
             let stop = stop_on_signals(project::time_limit(global, None)?)?;
             let opening = Box::pin(Project::open_with(global, "down", Files::IfThere));
             let mut project = unless_stopped(&stop, opening).await?;
+            telemetry.run_is(&project.run);
             let Project { stores, set, servers, .. } = &mut project;
             let (plan, read) = plan_now(stores, set, servers, &goal).await?;
             if plan.work.is_empty() {
@@ -54,9 +57,9 @@ pub async fn run(global: &Global, args: &args::Down, output: &Output) -> Result<
                 false => plan::foresee(&mut project.stores, &plan).await,
             };
             confirm(global, &plan, &foreseen, output)?;
+            let (manner, watched) = (Manner::default(), (output, &telemetry));
             let report =
-                carry_out(&mut project, &goal, Some(&plan), &stop, Manner::default(), output)
-                    .await?;
+                carry_out(&mut project, &goal, Some(&plan), &stop, manner, watched).await?;
             Ok(((Some(report), None), Exit::Ok))
         }),
     )

@@ -5,6 +5,7 @@ use crate::cli::exit::Exit;
 use crate::cli::failure::Failure;
 use crate::cli::output::{Output, failure_json};
 use crate::cli::project::{self, Project, Ways, stop_on_signals, unless_stopped};
+use crate::cli::telemetry::Telemetry;
 use crate::core::id::Phase;
 use crate::core::migration::OnFailure;
 use crate::core::parse::manifest::CleanupPolicy;
@@ -55,8 +56,9 @@ pub fn complete(goal: &mut Goal, project: &Project) {
 /// See docs/cli.md for the exit codes.
 pub async fn run(global: &Global, args: &args::Up, output: &Output) -> Result<Exit, Failure> {
     let began = Instant::now();
+    let telemetry = Telemetry::new("up", global, &args.telemetry);
     let done = finish(
-        "up",
+        &telemetry,
         output,
         Box::pin(async {
             let mut goal = goal(args)?;
@@ -65,8 +67,10 @@ pub async fn run(global: &Global, args: &args::Up, output: &Output) -> Result<Ex
             let mut project = unless_stopped(&stop, opening).await?;
             complete(&mut goal, &project);
             project.run.release.clone_from(&args.release);
-            let report =
-                carry_out(&mut project, &goal, None, &stop, Manner::of(args), output).await?;
+            telemetry.run_is(&project.run);
+            let manner = Manner::of(args);
+            let watched = (output, &telemetry);
+            let report = carry_out(&mut project, &goal, None, &stop, manner, watched).await?;
             let exit = if report.waiting.is_empty() { Exit::Ok } else { Exit::Pending };
             Ok(((report, project.set.len()), exit))
         }),
@@ -106,19 +110,27 @@ pub fn say_held(report: &Report, output: &Output) {
     }
 }
 
-/// Runs a command whose last JSON object is always `run_finished`.
+/// Runs a command that others watch, and whose last JSON object is always
+/// `run_finished`.
 ///
 /// # Errors
 /// The command's own.
 pub async fn finish<T>(
-    command: &str,
+    telemetry: &Telemetry,
     output: &Output,
     work: impl Future<Output = Result<(T, Exit), Failure>>,
 ) -> Result<(T, Exit), Failure> {
     let result = work.await;
+    let command = telemetry.command;
     match &result {
-        Ok((_, exit)) => output.run_finished(command, Ok(exit.code())),
-        Err(failure) => output.run_finished(command, Err(failure)),
+        Ok((_, exit)) => {
+            telemetry.end(Ok(*exit), output).await;
+            output.run_finished(command, Ok(exit.code()));
+        }
+        Err(failure) => {
+            telemetry.end(Err(failure), output).await;
+            output.run_finished(command, Err(failure));
+        }
     }
     // It has said what went wrong.
     result.map_err(|mut failure| {
@@ -153,9 +165,9 @@ pub async fn carry_out(
     confirmed: Option<&Plan>,
     stop: &crate::engine::Stop,
     manner: Manner,
-    output: &Output,
+    (output, telemetry): (&Output, &Telemetry),
 ) -> Result<Report, Failure> {
-    let mut notices = output.notices();
+    let mut notices = telemetry.beside(output.notices());
     let ways = Ways::of(&project.config, manner.unthrottled).with_hooks(&project.config);
     let folder = project::folder(&project.config);
     let (stores, settings) = project.parts(&ways, stop);

@@ -79,6 +79,8 @@ pub(super) const KEYS: &[Key] = &[
     key("hooks.after_cleanup", Kind::Hooks, None, r#"[["./notify.sh", "cleaned up"]]"#),
     key("hooks.on_failure", Kind::Hooks, None, r#"["./notify.sh"]"#),
     key("hooks.timeout", Kind::Duration(SECOND, DAY), Some("10m"), r#""1h""#),
+    key("telemetry.metrics_file", Kind::Path, None, r#""/var/lib/node_exporter/lockstep.prom""#),
+    key("telemetry.push", Kind::Text, None, r#""${PUSHGATEWAY_URL}""#),
     key("lint.levels.*", Kind::Level, None, r#""warn""#),
     key("vars.*", Kind::Variable, None, r#""eu-1""#),
 ];

@@ -1,10 +1,14 @@
 //! The sections of the file that are not about databases.
 
 use super::layers::{Layers, Origin};
-use super::settings::{HookSettings, LintLevel, PostgresSettings, ThrottleSettings};
+use super::secret::SecretUrl;
+use super::settings::{
+    HookSettings, LintLevel, PostgresSettings, TelemetrySettings, ThrottleSettings,
+};
 use super::value::Value;
 use super::{ConfigError, Flags, file, secret};
 use std::collections::BTreeMap;
+use std::path::Path;
 
 /// A setting that has a default.
 pub(super) fn required<T>(
@@ -70,6 +74,21 @@ pub(super) fn hooks(layers: &mut Layers<'_>) -> Result<HookSettings, ConfigError
         on_failure: commands("hooks.on_failure")?,
         timeout: required(layers, "hooks.timeout", Value::into_duration)?,
     })
+}
+
+pub(super) fn telemetry(
+    layers: &mut Layers<'_>,
+    root: &Path,
+) -> Result<TelemetrySettings, ConfigError> {
+    const PUSH: &str = "telemetry.push";
+    let file = layers.take("telemetry.metrics_file")?.map(Value::into_text);
+    let mut push = None;
+    if let Some((url, _, origin)) = layers.in_file(PUSH)? {
+        let url = SecretUrl::new(url.into_text());
+        layers.origins.add(PUSH, url.to_string(), origin);
+        push = Some(url);
+    }
+    Ok(TelemetrySettings { metrics_file: file.map(|file| root.join(file)), push })
 }
 
 pub(super) fn lint_levels(

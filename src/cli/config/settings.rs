@@ -6,6 +6,7 @@ use crate::core::pace::{self, Limits, minute};
 use crate::store::postgres::Fallbacks;
 use std::collections::BTreeMap;
 use std::fmt;
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// How Postgres is reached. What the URL says itself wins over the rest.
@@ -46,6 +47,15 @@ impl fmt::Debug for PasswordCommand {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("PasswordCommand").field("program", &self.program).finish_non_exhaustive()
     }
+}
+
+/// `[telemetry]`: what runs that end tell about themselves.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct TelemetrySettings {
+    /// A file for the node exporter.
+    pub metrics_file: Option<PathBuf>,
+    /// A Pushgateway.
+    pub push: Option<SecretUrl>,
 }
 
 pub use crate::core::parse::manifest::CleanupPolicy;
