@@ -1,10 +1,13 @@
 //! One migration history for Postgres and MongoDB.
 
+#[cfg(feature = "cli")]
 pub mod cli;
 pub mod core;
 pub mod engine;
 pub mod failpoint;
+#[cfg(feature = "cli")]
 pub mod report;
+#[cfg(feature = "cli")]
 pub mod sandbox;
 pub mod source;
 pub mod store;

@@ -1,5 +1,6 @@
 //! Reads the migrations folder: bytes only. What they mean is decided by [`core::parse`](crate::core::parse).
 
+#[cfg(feature = "cli")]
 use crate::core::lint::Input;
 use crate::core::migration::MigrationSet;
 use crate::core::parse::folder::{self, Folder, is_hidden, is_ignored};
@@ -98,6 +99,7 @@ fn read_those(
 ///
 /// # Errors
 /// As [`read`].
+#[cfg(feature = "cli")]
 pub fn inputs(dir: &Path, vars: &dyn Vars) -> Result<Vec<Input>, SourceError> {
     let (inputs, mut problems) = each(dir, |folder| Input::read(folder, vars))?;
     let migrations = inputs.iter().map(|input| input.migration.clone()).collect();

@@ -19,6 +19,7 @@ pub mod hex;
 pub mod history;
 pub mod id;
 pub mod import;
+#[cfg(feature = "cli")]
 pub mod lint;
 pub mod locks;
 pub mod mapping;
