@@ -115,6 +115,7 @@ async fn dispatch(cli: Cli, output: &Output) -> Result<u8, Failure> {
             let project::Project { stores, set, run, .. } = &mut project;
             commands::backfill::run(&args.what, stores, set, (run, &limits), output).await?
         }
+        Command::Backup(args) => commands::backup::run(global, &args, output).await?,
         Command::Sandbox(args) => return commands::sandbox::run(global, &args, output).await,
         Command::Wait(args) => commands::wait::run(global, &args, output).await?,
         Command::Prove(_) => return Err(commands::prove::not_yet()),

@@ -8,6 +8,7 @@ pub mod mongo;
 pub mod postgres;
 pub mod rejects;
 
+use crate::core::backup::Backups;
 use crate::core::expectation::Broken;
 use crate::core::history::{Entry, Snapshot, Unreadable};
 use crate::core::id::{StoreName, Version};
@@ -27,6 +28,9 @@ use std::time::Duration;
 
 /// A lease lasts this long unless it is renewed.
 pub const LEASE_TERM: Duration = Duration::from_secs(30);
+
+/// So many of the recorded backups of a store are looked at, the newest first.
+pub const BACKUPS_MAX: i64 = 1_000;
 
 /// How long a lease lasts, in this process.
 pub fn lease_term() -> Duration {
@@ -85,6 +89,12 @@ pub trait Store {
     /// Gives the lease back, and ends the run's row in `migration_runs`. Giving
     /// back what is no longer ours is not an error.
     async fn release(&mut self, outcome: &Outcome) -> Result<(), StoreError>;
+
+    /// The backups of this store that are recorded in it, newest first. A store that
+    /// keeps none has none.
+    async fn backups(&mut self) -> Result<Backups, StoreError> {
+        Ok(Backups::default())
+    }
 
     /// Whether the lease is still ours; [`Fate::Fenced`] when it is not. Changes
     /// nothing.
@@ -439,6 +449,14 @@ where
     /// It is not configured.
     pub fn mongo(&mut self) -> Result<&mut M, StoreError> {
         mongo(self.mongo.as_mut())
+    }
+
+    /// See [`Store::backups`].
+    pub async fn backups(&mut self, store: StoreName) -> Result<Backups, StoreError> {
+        match store {
+            StoreName::Postgres => postgres(self.postgres.as_mut())?.backups().await,
+            StoreName::Mongo => mongo(self.mongo.as_mut())?.backups().await,
+        }
     }
 
     /// See [`Store::check_lease`].

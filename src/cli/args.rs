@@ -1,5 +1,6 @@
 //! The command line, as clap reads it. Every flag is a promise of docs/cli.md.
 
+use crate::core::history::Timestamp;
 use crate::core::id::StoreName;
 use crate::core::import::Tool;
 use crate::core::pace::SPEED;
@@ -130,6 +131,8 @@ pub enum Command {
     Import(Import),
     /// Steer running backfills from anywhere, or see how far they are
     Backfill(Backfill),
+    /// Record that there is a backup, or see which are recorded
+    Backup(Backup),
     /// Run a command with a throwaway Postgres and MongoDB
     Sandbox(Sandbox),
     /// Wait until both databases answer, and until a version is completed in them
@@ -414,6 +417,40 @@ pub enum Steering {
     },
 }
 
+/// `backup`.
+#[derive(Args, Clone, Debug)]
+pub struct Backup {
+    /// What to do.
+    #[command(subcommand)]
+    pub what: BackupWhat,
+}
+
+/// What to do with the record of backups.
+#[derive(Clone, Debug, Subcommand)]
+pub enum BackupWhat {
+    /// Record that there is one; it makes none
+    Record(RecordBackup),
+    /// Show those that are recorded, newest first
+    List,
+}
+
+/// `backup record`.
+#[derive(Args, Clone, Debug)]
+pub struct RecordBackup {
+    /// The store that it is of [default: every store of the project]
+    #[arg(long, value_enum, value_name = "STORE")]
+    pub store: Option<OneStore>,
+    /// Where it is: a path, a URL, the name of a snapshot
+    #[arg(long, value_name = "TEXT")]
+    pub location: Option<String>,
+    /// How large it is
+    #[arg(long, value_name = "BYTES")]
+    pub size: Option<u64>,
+    /// When it was begun, as 2026-11-21T03:00:00Z [default: now, by the server's clock]
+    #[arg(long, value_name = "TIME", value_parser = time)]
+    pub taken_at: Option<Timestamp>,
+}
+
 /// `plan`.
 #[derive(Args, Clone, Debug)]
 pub struct Plan {
@@ -542,6 +579,12 @@ pub enum With {
 fn speed(text: &str) -> Result<f64, String> {
     let factor = text.parse().ok().filter(|factor| SPEED.contains(factor));
     factor.ok_or_else(|| format!("write a number from {} to {}", SPEED.start(), SPEED.end()))
+}
+
+fn time(text: &str) -> Result<Timestamp, String> {
+    let read = chrono::DateTime::parse_from_rfc3339(text);
+    read.map(|time| Timestamp(time.timestamp_millis()))
+        .map_err(|_| "write it as 2026-11-21T03:00:00Z".to_owned())
 }
 
 fn duration(text: &str) -> Result<Duration, String> {

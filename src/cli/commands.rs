@@ -1,6 +1,7 @@
 //! One file per command.
 
 pub mod backfill;
+pub mod backup;
 pub mod baseline;
 pub mod cleanup;
 pub mod completions;

@@ -7,6 +7,7 @@ pub mod pages;
 use crate::cli::config::ConfigError;
 use crate::cli::exit::Exit;
 use crate::cli::project::chain;
+use crate::core::backup::Required;
 use crate::core::id::{Direction, StepName};
 use crate::core::plan::{BaselineError, PlanError};
 use crate::core::problem::{Place, Problem};
@@ -326,6 +327,7 @@ fn of_execution(error: ExecuteError) -> Failure {
         Cause::Broken(broken) => Failure::from(*broken),
         Cause::Program(error) => Failure::from(error),
         Cause::Hook(error) => Failure::from(error),
+        Cause::Backup { folder, required } => no_backup(&folder, &required),
         Cause::Ask => Failure {
             place: at.as_ref().and_then(|at| place(at, 0, 0)),
             ..Failure::new(
@@ -370,6 +372,20 @@ fn of_execution(error: ExecuteError) -> Failure {
         failure.details.push(("done before", versions.join(", ")));
     }
     failure
+}
+
+/// A cleanup that may not begin without a backup.
+fn no_backup(folder: &str, required: &Required) -> Failure {
+    let message = format!("the cleanup of {folder} needs {required}");
+    let lacking: Vec<&str> = required.lacking().iter().map(|store| store.title()).collect();
+    let record = match required.lacking().as_slice() {
+        [store] => format!("migrate backup record --store {}", store.word()),
+        _ => "migrate backup record".to_owned(),
+    };
+    Failure::new(Exit::Refused, "BACKUP_REQUIRED", message).next(format!(
+        "nothing of the cleanup was run, and what was done before is recorded; back {} up, say so with `{record}`, and run the same command again: it goes on at the cleanup",
+        lacking.join(" and ")
+    ))
 }
 
 /// Why a migration failed, before everything else; then what became of the way

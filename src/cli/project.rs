@@ -146,6 +146,7 @@ pub struct Ways {
     postgres_url: Option<String>,
     mongo_url: Option<String>,
     hooks: Option<Hooks>,
+    require_backup: Option<Duration>,
 }
 
 impl Ways {
@@ -163,13 +164,16 @@ impl Ways {
             postgres_url: postgres.map(|settings| settings.url.expose().to_owned()),
             mongo_url: mongo.map(|settings| settings.url.expose().to_owned()),
             hooks: None,
+            require_backup: None,
         }
     }
 
-    /// With the hooks of the configuration: a run of `up`, `down` or `cleanup`.
+    /// With the hooks of the configuration, and the backups that it asks for: a run of
+    /// `up`, `down` or `cleanup`.
     #[must_use]
     pub fn with_hooks(mut self, config: &Config) -> Ways {
         self.hooks = Some(hooks(config, [self.postgres_url.clone(), self.mongo_url.clone()]));
+        self.require_backup = config.cleanup.require_backup;
         self
     }
 
@@ -187,6 +191,7 @@ impl Ways {
             postgres_url: self.postgres_url.as_deref(),
             mongo_url: self.mongo_url.as_deref(),
             hooks: self.hooks.as_ref(),
+            require_backup: self.require_backup,
         }
     }
 }

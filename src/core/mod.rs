@@ -8,6 +8,7 @@
 //! then [`parse`], which makes migrations from bytes.
 
 pub mod backfill;
+pub mod backup;
 pub mod checksum;
 pub mod compare;
 pub mod destroys;

@@ -8,6 +8,7 @@
 mod named;
 mod telling;
 
+use crate::core::backup::{self, Required};
 use crate::core::duration::show;
 use crate::core::expectation::Broken;
 use crate::core::history::{Entry, Event, Record, Row, RowStatus, Status, StepState, Timestamp};
@@ -95,6 +96,13 @@ pub enum Cause {
     Program(ProgramError),
     /// A command that was to run before a cleanup failed.
     Hook(HookError),
+    /// There is no backup, or none that is young enough, of what a cleanup takes away.
+    Backup {
+        /// The migration's folder.
+        folder: String,
+        /// What it needs, and what there is.
+        required: Required,
+    },
     /// Somebody asked for it.
     Stopped(StopReason),
 }
@@ -233,7 +241,11 @@ where
         for action in &work.actions {
             if cleans && !hooked && is_of_cleanup(action) {
                 hooked = true;
-                if let Err(cause) = self.before_cleanup(work).await {
+                let ready = match self.before_cleanup(work).await {
+                    Ok(()) => self.check_backups(work).await,
+                    failed => failed,
+                };
+                if let Err(cause) = ready {
                     self.note_time(work, begun);
                     return Err((cause, None));
                 }
@@ -285,6 +297,22 @@ where
             HookError::Stopped(reason) => Cause::Stopped(reason),
             error @ HookError::Failed { .. } => Cause::Hook(error),
         })
+    }
+
+    /// Refuses a cleanup of stores of which there is no backup that is young enough,
+    /// where the project asks for one. A hook before may have made it.
+    async fn check_backups(&mut self, work: &Work) -> Result<(), Cause> {
+        let Some(limit) = self.context.means.require_backup else { return Ok(()) };
+        let mut stores = Vec::new();
+        for store in backup::touched(work, &self.locked.stores.configured()) {
+            let seen = self.locked.stores.backups(store).await?;
+            stores.push((store, backup::standing(&seen, limit)));
+        }
+        let required = Required { limit, stores };
+        match required.is_met() {
+            true => Ok(()),
+            false => Err(Cause::Backup { folder: work.folder.clone(), required }),
+        }
     }
 
     /// What the project wants to run after it. Whoever looks at the histories then
@@ -341,6 +369,7 @@ where
             | Cause::Broken(_)
             | Cause::Program(_)
             | Cause::Hook(_)
+            | Cause::Backup { .. }
             | Cause::Stopped(_) => true,
             Cause::Ask => false,
         };

@@ -21,6 +21,7 @@ use crate::core::pace;
 use hook::Hooks;
 use std::fmt;
 use std::path::Path;
+use std::time::Duration;
 use tokio::sync::watch;
 
 /// Tells the time. The engine writes it into rows for people to read; no
@@ -45,6 +46,8 @@ pub struct Means<'a> {
     pub mongo_url: Option<&'a str>,
     /// What else runs before and after; repairs have none.
     pub hooks: Option<&'a Hooks>,
+    /// A cleanup begins only with backups that are younger; repairs need none.
+    pub require_backup: Option<Duration>,
 }
 
 /// Why a run should stop before it is done.

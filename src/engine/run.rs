@@ -135,6 +135,7 @@ impl RunError {
         match self {
             RunError::Execute(error) => match error.cause {
                 execute::Cause::Stopped(_) => "stopped",
+                execute::Cause::Backup { .. } => "refused",
                 _ => "failed",
             },
             RunError::Hook(HookError::Stopped(_)) => "stopped",
@@ -399,7 +400,10 @@ fn to_roll_back(error: &ExecuteError, goal: &Goal, set: &MigrationSet) -> Option
             true
         }
         // It comes before a step, and the step is still to come.
-        execute::Cause::Hook(_) | execute::Cause::Ask | execute::Cause::Stopped(_) => false,
+        execute::Cause::Hook(_)
+        | execute::Cause::Backup { .. }
+        | execute::Cause::Ask
+        | execute::Cause::Stopped(_) => false,
     };
     let own = set.get(at.version).map(|migration| migration.options.on_failure);
     let is_wanted = up.on_failure == OnFailure::Rollback || own == Some(OnFailure::Rollback);
@@ -473,6 +477,9 @@ fn describe_execution(error: &ExecuteError) -> String {
         execute::Cause::Broken(broken) => broken.to_string(),
         execute::Cause::Program(error) => error.to_string(),
         execute::Cause::Hook(error) => error.to_string(),
+        execute::Cause::Backup { folder, required } => {
+            format!("the cleanup of {folder} needs {required}")
+        }
         execute::Cause::Ask => "only a person can say whether it happened".to_owned(),
         execute::Cause::Stopped(reason) => reason.to_string(),
     };

@@ -1,9 +1,10 @@
 //! A plan for people, as a tree, and for machines, as an object.
 
+use crate::core::backup::Required;
 use crate::core::destroys::destroys;
 use crate::core::duration;
 use crate::core::grouped::grouped;
-use crate::core::id::{Direction, Phase, StepId, StoreName};
+use crate::core::id::{Direction, Phase, StepId, StoreName, Version};
 use crate::core::locks::{Lock, Toil};
 use crate::core::one_line::one_line;
 use crate::core::outlook::{Outlook, Outlooks, Touch, about, size};
@@ -22,6 +23,8 @@ pub struct Foreseen {
     pub rows: BTreeMap<StepId, u64>,
     /// What its statements meet.
     pub outlooks: Outlooks,
+    /// The backups that its cleanups need, and those that there are.
+    pub backups: BTreeMap<Version, Required>,
 }
 
 impl Foreseen {
@@ -70,7 +73,21 @@ fn work_lines(work: &Work, foreseen: &Foreseen, look: Look, lines: &mut Vec<Stri
     let begun = lines.len();
     let column = step_column(work.longest_name());
     let mut phase = Phase::Up;
+    let mut needs = foreseen.backups.get(&work.version);
     for action in &work.actions {
+        if is_of_cleanup(action)
+            && let Some(required) = needs.take()
+        {
+            let text = format!("needs {required}");
+            let paint =
+                |part: &str| if required.is_met() { look.dim(part) } else { look.warn(part) };
+            let room = look.width.saturating_sub(4);
+            let parts = wrap(&text, room).into_iter().enumerate();
+            lines.extend(parts.map(|(at, part)| {
+                let indent = if at == 0 { "" } else { "  " };
+                format!("  {indent}{}", paint(&part))
+            }));
+        }
         match action {
             Action::Run(it) | Action::Settle(it) | Action::Abandon(it) => {
                 if it.step.phase() != phase && work.direction == Direction::Up {
@@ -96,6 +113,15 @@ fn work_lines(work: &Work, foreseen: &Foreseen, look: Look, lines: &mut Vec<Stri
     }
     if lines.len() == begun {
         lines.push(format!("  {}", look.dim("only its row in the history")));
+    }
+}
+
+/// Whether a cleanup begins with it, or what is asked right before.
+fn is_of_cleanup(action: &Action) -> bool {
+    match action {
+        Action::Check(_) => true,
+        Action::Run(it) | Action::Settle(it) => it.step.phase() == Phase::Cleanup,
+        _ => false,
     }
 }
 
@@ -266,13 +292,17 @@ pub fn object(plan: &Plan, foreseen: &Foreseen, direction: Direction) -> Value {
                     step_object(verb(work, attempt), attempt, rows, outlooks)
                 })
                 .collect();
-            json!({
+            let mut object = json!({
                 "version": work.version.0,
                 "name": without_number(&work.folder),
                 "direction": way(work.direction),
                 "steps": steps,
                 "holds": work.actions.contains(&Action::Hold),
-            })
+            });
+            if let Some(required) = foreseen.backups.get(&work.version) {
+                object["backup"] = required_object(required);
+            }
+            object
         })
         .collect();
     let warnings: Vec<Value> = foreseen
@@ -295,6 +325,22 @@ pub fn object(plan: &Plan, foreseen: &Foreseen, direction: Direction) -> Value {
         "waiting": plan.waiting.iter().map(waits_object).collect::<Vec<_>>(),
         "then_plan_again": plan.then_plan_again,
         "warnings": warnings,
+    })
+}
+
+/// What a cleanup needs, and what there is.
+pub fn required_object(required: &Required) -> Value {
+    let stores = required.stores.iter().map(|(store, standing)| {
+        json!({
+            "store": store.word(),
+            "enough": standing.is_enough(),
+            "found": standing.to_string(),
+        })
+    });
+    json!({
+        "younger_than": duration::show(required.limit),
+        "enough": required.is_met(),
+        "stores": stores.collect::<Vec<_>>(),
     })
 }
 
@@ -477,7 +523,7 @@ mod tests {
             matches: [((id, 0), Matches::Documents(41_000))].into(),
             ..MongoFacts::default()
         };
-        Foreseen { rows: BTreeMap::new(), outlooks: outlooks(plan, &postgres, &mongo) }
+        Foreseen { outlooks: outlooks(plan, &postgres, &mongo), ..Foreseen::default() }
     }
 
     #[test]

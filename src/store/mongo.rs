@@ -7,6 +7,7 @@
 //! anywhere leaves readable.
 
 mod backfill;
+mod backup;
 mod compare;
 mod connect;
 mod copy;
@@ -26,6 +27,7 @@ mod step;
 pub use connect::{Mongo, MongoConfig, MongoConfigError};
 pub use lease::MongoHeart;
 
+use crate::core::backup::Backups;
 use crate::core::history::{Entry, Snapshot, Unreadable};
 use crate::core::id::{StoreName, Version};
 use crate::core::migration::Rollback;
@@ -77,6 +79,10 @@ impl Store for Mongo {
 
     async fn release(&mut self, outcome: &Outcome) -> Result<(), StoreError> {
         around(lease::release(self, outcome), "release in MongoDB").await
+    }
+
+    async fn backups(&mut self) -> Result<Backups, StoreError> {
+        backup::backups(self).await
     }
 
     async fn check_lease(&mut self) -> Result<(), StoreError> {

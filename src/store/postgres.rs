@@ -6,6 +6,7 @@
 //! may stand in between.
 
 mod backfill;
+mod backup;
 mod columns;
 mod compare;
 mod connect;
@@ -33,6 +34,7 @@ pub use conninfo::Fallbacks;
 pub use lease::PostgresHeart;
 pub use tls::SslMode;
 
+use crate::core::backup::Backups;
 use crate::core::history::{Entry, Snapshot, Unreadable};
 use crate::core::id::{StoreName, Version};
 use crate::core::migration::Rollback;
@@ -84,6 +86,10 @@ impl Store for Postgres {
 
     async fn release(&mut self, outcome: &Outcome) -> Result<(), StoreError> {
         around(lease::release(self, outcome), "release in Postgres").await
+    }
+
+    async fn backups(&mut self) -> Result<Backups, StoreError> {
+        backup::backups(self).await
     }
 
     async fn check_lease(&mut self) -> Result<(), StoreError> {

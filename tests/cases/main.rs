@@ -16,6 +16,7 @@ mod transcript;
 
 mod transcripts;
 
+mod backups;
 mod compared;
 mod crowd;
 mod damaged;

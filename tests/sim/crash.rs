@@ -246,7 +246,7 @@ pub fn nobody_is_asked<T>(returned: &Result<T, RunError>) -> Result<(), String> 
         Cause::Obstacle(obstacle) => Err(format!("in the way: {obstacle}")),
         Cause::Ask => Err("only a person can say whether it happened".to_owned()),
         Cause::Store(_) | Cause::Stopped(_) => Ok(()),
-        Cause::Broken(_) | Cause::Program(_) | Cause::Hook(_) => {
+        Cause::Broken(_) | Cause::Program(_) | Cause::Hook(_) | Cause::Backup { .. } => {
             unreachable!("no scenario has them")
         }
     };

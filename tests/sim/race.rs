@@ -292,7 +292,7 @@ fn nobody_is_told_what_is_not_so(returned: &Result<Report, RunError>) -> Result<
     let came_too_late = |error: &ExecuteError| match &error.cause {
         Cause::Store(error) => error.fate == Fate::Fenced,
         Cause::Obstacle(_) | Cause::Ask | Cause::Stopped(_) => false,
-        Cause::Broken(_) | Cause::Program(_) | Cause::Hook(_) => {
+        Cause::Broken(_) | Cause::Program(_) | Cause::Hook(_) | Cause::Backup { .. } => {
             unreachable!("no scenario has them")
         }
     };

@@ -166,6 +166,7 @@ pub async fn engine(
             postgres_url: None,
             mongo_url: None,
             hooks: None,
+            require_backup: None,
         },
     };
     run::run(&mut stores, &stage.goal, None, settings, &mut |_: Notice| {}).await

@@ -1,7 +1,7 @@
 //! `migrate plan`: the same value that would be carried out, printed.
 
 use crate::cli::args::{self, Global, PlanOf};
-use crate::cli::commands::{cleanup, down, up};
+use crate::cli::commands::{backup, cleanup, down, up};
 use crate::cli::exit::Exit;
 use crate::cli::failure::Failure;
 use crate::cli::output::Output;
@@ -38,9 +38,10 @@ pub async fn run(global: &Global, args: &args::Plan, output: &Output) -> Result<
     };
     let mut project = Project::open_with(global, "plan", files).await?;
     up::complete(&mut goal, &project);
-    let Project { stores, set, servers, .. } = &mut project;
+    let Project { config, stores, set, servers, .. } = &mut project;
     let (plan, _) = plan_now(stores, set, servers, &goal).await?;
-    let foreseen = foresee(stores, &plan).await;
+    let mut foreseen = foresee(stores, &plan).await;
+    foreseen.backups = backup::needs(stores, &plan, config.cleanup.require_backup).await?;
     output.result(&tree(&plan, &foreseen, output.result_look));
     output.object("plan", &object(&plan, &foreseen, direction));
     Ok(Exit::Ok)
@@ -66,7 +67,7 @@ pub async fn foresee(stores: &mut Stores<Postgres, Mongo>, plan: &Plan) -> Fores
         },
     )
     .await;
-    Foreseen { rows, outlooks: outlook::outlooks(plan, &postgres, &mongo) }
+    Foreseen { rows, outlooks: outlook::outlooks(plan, &postgres, &mongo), ..Foreseen::default() }
 }
 
 /// About how many rows the backfills of a plan would go through.

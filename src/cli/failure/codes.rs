@@ -748,6 +748,23 @@ const SERVERS: &[ErrorCode] = &[
 /// Refused on purpose, or stopped on purpose.
 const REFUSED: &[ErrorCode] = &[
     code(
+        "BACKUP_REQUIRED",
+        &[Exit::Refused],
+        "A cleanup was not begun: of a store that it touches, no backup is recorded that is young enough. What was done before it is recorded.",
+        &[
+            "`cleanup.require_backup` in `migrate.toml` asks for one, and nobody has recorded any, or the last is too old.",
+            "The backup was made and not recorded: that is a command of its own, `migrate backup record`.",
+            "It was recorded for one store, and the cleanup touches both; or for another pair.",
+            "Its time lies ahead of the server's clock by more than a minute: such a backup does not count.",
+        ],
+        &[
+            "`migrate backup list` shows what is recorded, by the clock of each server.",
+            "Make a backup, record it with `migrate backup record`, and run the same command again: it goes on at the cleanup. [backups.md](../backups.md) has a script that does both.",
+            "To have it done by itself, name that script in `hooks.before_cleanup`: it runs right before this is asked.",
+        ],
+    )
+    .looks("error: the cleanup of 002-refactor-user-roles needs a backup of Postgres younger than 24h; last one 3 days ago\n  next: nothing of the cleanup was run, and what was done before is recorded; back Postgres up, say so with `migrate backup record --store postgres`, and run the same command again: it goes on at the cleanup"),
+    code(
         "BASELINE",
         &[Exit::Refused],
         "A migration was recorded without being run, so nothing is known about its way back. Nothing was changed.",
