@@ -1,5 +1,10 @@
 //! The binary `migrate`.
 
+/// The static program's: musl's own is slow when several threads ask it.
+#[cfg(target_env = "musl")]
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 #[tokio::main]
 async fn main() {
     let code = lockstep::cli::run().await;
