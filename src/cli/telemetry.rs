@@ -80,7 +80,9 @@ impl Telemetry {
                 Some(push::group(&address, instance))
             }
             Err(why) => {
-                let text = format!("the metrics of this run are not pushed: of the URL, {why}");
+                let text = format!(
+                    "the metrics of this run were not pushed, since the URL cannot be used: {why}"
+                );
                 state.warnings.push(text);
                 None
             }

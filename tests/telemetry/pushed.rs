@@ -1,9 +1,9 @@
 //! The metrics of a run that has ended, to a Pushgateway.
 
-use crate::FILES;
 use crate::figures::series;
 use crate::project::{Project, Ran};
 use crate::receiver::{Answer, Receiver, nobody};
+use crate::{FILES, run};
 
 /// A run that did well, and what it warns of.
 #[track_caller]
@@ -60,6 +60,25 @@ fn a_gateway_that_does_not_answer_is_not_waited_for() {
     let ran = warned(&project, &gateway.url());
     assert!(ran.stderr.contains("it did not answer within 5s"), "{ran}");
     assert_eq!(gateway.requests().len(), 1);
+}
+
+#[test]
+fn through_tls_a_gateway_must_be_who_it_says() {
+    let key = rcgen::KeyPair::generate().expect("a key");
+    let names = ["127.0.0.1".to_owned()];
+    let certificate = rcgen::CertificateParams::new(names).expect("a name").self_signed(&key);
+    let certificate = certificate.expect("a certificate").pem();
+    let gateway = Receiver::with_tls(&certificate, &key.serialize_pem());
+    let project = Project::new("pushed_tls", FILES);
+    let url = format!("https://app:s3cret@{}", gateway.address());
+    let ran = warned(&project, &url);
+    assert!(ran.stderr.contains("UnknownIssuer"), "{ran}");
+    assert!(gateway.requests().is_empty());
+
+    std::fs::write(project.path("ours.pem"), certificate).expect("written");
+    let ran = run(&project, &[("SSL_CERT_FILE", "ours.pem")], &["up", "--push", &url]);
+    assert!(ran.code == 0 && !ran.said().contains("pushed"), "{ran}");
+    assert_eq!(gateway.request().header("authorization"), Some("Basic YXBwOnMzY3JldA=="));
 }
 
 #[test]

@@ -1,8 +1,11 @@
 //! A server that takes requests and remembers them: a Pushgateway or a collector, as
 //! far as a run can tell.
 
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::{ServerConfig, ServerConnection, StreamOwned};
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::sync::{Arc, Mutex};
 
 /// One request.
@@ -45,6 +48,24 @@ impl Receiver {
 
     /// Answers so.
     pub fn answering(answer: Answer) -> Receiver {
+        Receiver::serving(answer, None)
+    }
+
+    /// Takes whatever comes through TLS, with a certificate and its key in PEM.
+    pub fn with_tls(certificate: &str, key: &str) -> Receiver {
+        let certificate = CertificateDer::from_pem_slice(certificate.as_bytes()).expect("PEM");
+        let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).expect("PEM");
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let config = ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .expect("it has versions")
+            .with_no_client_auth()
+            .with_single_cert(vec![certificate], key)
+            .expect("they fit");
+        Receiver::serving(Answer::With(200, ""), Some(Arc::new(config)))
+    }
+
+    fn serving(answer: Answer, tls: Option<Arc<ServerConfig>>) -> Receiver {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
         let address = listener.local_addr().expect("it has one");
         let requests = Arc::new(Mutex::new(Vec::new()));
@@ -53,7 +74,14 @@ impl Receiver {
         std::thread::spawn(move || {
             for stream in listener.incoming() {
                 let (stream, taken) = (stream.expect("a connection"), Arc::clone(&taken));
-                std::thread::spawn(move || serve(&stream, answer, &taken));
+                let tls = tls.clone();
+                std::thread::spawn(move || match tls {
+                    None => serve(stream, answer, &taken),
+                    Some(config) => {
+                        let session = ServerConnection::new(config).expect("a session");
+                        serve(StreamOwned::new(session, stream), answer, &taken);
+                    }
+                });
             }
         });
         Receiver { address, requests }
@@ -90,7 +118,7 @@ pub fn nobody() -> String {
 }
 
 /// The requests of one connection, until the other side ends it.
-fn serve(stream: &TcpStream, answer: Answer, taken: &Mutex<Vec<Request>>) {
+fn serve(stream: impl Read + Write, answer: Answer, taken: &Mutex<Vec<Request>>) {
     let mut reader = BufReader::new(stream);
     while let Some(request) = read(&mut reader) {
         taken.lock().expect("nobody panics with it").push(request);
@@ -100,8 +128,8 @@ fn serve(stream: &TcpStream, answer: Answer, taken: &Mutex<Vec<Request>>) {
         };
         let length = text.len();
         let answer = format!("HTTP/1.1 {status} Told\r\ncontent-length: {length}\r\n\r\n{text}");
-        let mut stream = stream;
-        if stream.write_all(answer.as_bytes()).is_err() {
+        let stream = reader.get_mut();
+        if stream.write_all(answer.as_bytes()).and_then(|()| stream.flush()).is_err() {
             return;
         }
     }

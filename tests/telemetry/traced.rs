@@ -135,7 +135,7 @@ fn a_run_is_a_tree_of_migrations_steps_and_batches() {
     let batches = below(&spans, backfill);
     assert!(batches.len() >= 10, "{:?}", names(&batches));
     assert!(batches.iter().all(|batch| batch.name() == "batch"));
-    let rows = batches.iter().filter_map(|batch| batch.attribute("lockstep.rows")?.parse().ok());
+    let rows = batches.iter().filter_map(|it| it.attribute("lockstep.rows")?.parse::<u64>().ok());
     assert_eq!(rows.sum::<u64>(), 95);
     let all = 1 + 2 + 5 + batches.len();
     assert_eq!(spans.len(), all, "nothing hangs loose: {spans:#?}");
