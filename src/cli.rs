@@ -117,6 +117,8 @@ async fn dispatch(cli: Cli, output: &Output) -> Result<u8, Failure> {
         }
         Command::Backup(args) => commands::backup::run(global, &args, output).await?,
         Command::Sandbox(args) => return commands::sandbox::run(global, &args, output).await,
+        #[cfg(feature = "serve")]
+        Command::Serve(args) => Box::pin(commands::serve::run(global, &args, output)).await?,
         Command::Wait(args) => commands::wait::run(global, &args, output).await?,
         Command::Prove(_) => return Err(commands::prove::not_yet()),
         Command::Completions(args) => commands::completions::run(args, output),

@@ -9,5 +9,7 @@ pub mod failpoint;
 pub mod report;
 #[cfg(feature = "cli")]
 pub mod sandbox;
+#[cfg(feature = "serve")]
+mod serve;
 pub mod source;
 pub mod store;

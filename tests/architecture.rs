@@ -17,7 +17,7 @@ struct Rule {
     why: &'static str,
 }
 
-const RULES: [Rule; 6] = [
+const RULES: [Rule; 7] = [
     Rule {
         applies: |file| file.starts_with("core/"),
         forbidden: &[
@@ -60,6 +60,14 @@ const RULES: [Rule; 6] = [
         forbidden: &["crate::cli", "crate::report"],
         in_tests: true,
         why: "the engine does not know who started it or who listens",
+    },
+    Rule {
+        applies: |file| {
+            !file.starts_with("serve/") && !["serve.rs", "cli/commands/serve.rs"].contains(&file)
+        },
+        forbidden: &["crate::serve", "axum", "hyper"],
+        in_tests: true,
+        why: "nothing but its own command knows that something is served",
     },
     Rule {
         applies: |file| {
@@ -303,6 +311,14 @@ fn every_breach_is_found() {
             "src/engine/execute.rs:1: names `crate::cli`; the engine does not know who started it or who listens",
         ],
     );
+    let served = "nothing but its own command knows that something is served";
+    for (word, text) in [("crate::serve", "use crate::serve::view;"), ("axum", "axum::Router")] {
+        check(
+            "report/json.rs",
+            text,
+            &[&format!("src/report/json.rs:1: names `{word}`; {served}")],
+        );
+    }
     for word in ["println!", "eprintln!", "print!", "eprint!", "dbg!"] {
         let expected = format!("src/store.rs:1: names `{word}`; nothing but report and cli prints");
         check("store.rs", &format!("{word}(\"x\");"), &[&expected]);
@@ -343,6 +359,8 @@ fn what_is_allowed_is_not_found() {
     check(core, "use std::time::Duration; use std::fmt::{self, Write};");
     check("cli/commands/up.rs", "println!(\"x\");");
     check("report/human.rs", "eprintln!(\"x\");");
+    check("cli/commands/serve.rs", "use crate::serve::serve;");
+    check("serve/http.rs", "use axum::Router; use crate::cli::failure::Failure;");
     check("main.rs", "eprintln!(\"x\");");
     check("cli/config.rs", "std::env::var(\"X\")");
     check("cli/args.rs", "#[arg(long, env = \"DATABASE_URL\")] url: String, std::env::args_os()");

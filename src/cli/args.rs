@@ -135,6 +135,9 @@ pub enum Command {
     Backup(Backup),
     /// Run a command with a throwaway Postgres and MongoDB
     Sandbox(Sandbox),
+    /// Serve health, metrics and a page that shows it all, over HTTP
+    #[cfg(feature = "serve")]
+    Serve(Serve),
     /// Wait until both databases answer, and until a version is completed in them
     Wait(Wait),
     /// Not yet: run each migration up, down and up again on throwaway databases
@@ -538,6 +541,24 @@ pub struct Wait {
     pub timeout: Option<Duration>,
 }
 
+/// `serve`.
+#[cfg(feature = "serve")]
+#[derive(Args, Clone, Debug)]
+pub struct Serve {
+    /// Where to listen; port 0 takes a free one
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:9180")]
+    pub listen: String,
+    /// Let who has the token pause running backfills and let them go on
+    #[arg(long)]
+    pub allow_control: bool,
+    /// The token [default: MIGRATE_CONTROL_TOKEN]
+    #[arg(long, value_name = "FILE")]
+    pub control_token_file: Option<PathBuf>,
+    /// Look at the databases this often
+    #[arg(long, value_name = "DURATION", value_parser = interval, default_value = "2s")]
+    pub interval: Duration,
+}
+
 /// `prove`.
 #[derive(Args, Clone, Debug)]
 pub struct Prove {
@@ -585,6 +606,14 @@ fn time(text: &str) -> Result<Timestamp, String> {
     let read = chrono::DateTime::parse_from_rfc3339(text);
     read.map(|time| Timestamp(time.timestamp_millis()))
         .map_err(|_| "write it as 2026-11-21T03:00:00Z".to_owned())
+}
+
+/// Looking all the time would be a load of its own.
+#[cfg(feature = "serve")]
+fn interval(text: &str) -> Result<Duration, String> {
+    let interval = duration(text)?;
+    let range = Duration::from_millis(100)..=Duration::from_mins(1);
+    if range.contains(&interval) { Ok(interval) } else { Err("write 100ms to 1m".to_owned()) }
 }
 
 fn duration(text: &str) -> Result<Duration, String> {

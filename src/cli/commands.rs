@@ -17,6 +17,8 @@ pub mod plan;
 pub mod prove;
 pub mod repair;
 pub mod sandbox;
+#[cfg(feature = "serve")]
+pub mod serve;
 pub mod status;
 pub mod unlock;
 pub mod up;

@@ -4,6 +4,7 @@
 //! their type. A double counts as the shortest decimal that stands for it, so that
 //! 0.1 is 0.1 in both stores. A date is compared with a text that is one.
 
+use crate::core::id::Version;
 use crate::core::parse::manifest::{Expect, Relation};
 use bson::Bson;
 use std::cmp::Ordering;
@@ -190,10 +191,41 @@ impl fmt::Display for Broken {
     }
 }
 
+/// What was found when an invariant did not hold, by what the audit log kept of a run
+/// that failed: the step's id, and what [`Broken`] says.
+pub fn broken_in(error: &str, version: Version, name: &str) -> Option<String> {
+    let mark = format!("the invariant `{name}` does not hold: expected ");
+    let (before, after) = error.split_once(&mark)?;
+    let of_it = before.split_whitespace().any(|word| word.starts_with(&format!("{version}/")));
+    let (_, found) = after.rsplit_once(", found ")?;
+    // What became of the rest of the migration.
+    let end = ["; rolled back", "; not rolled back"].iter().filter_map(|it| found.find(it)).min();
+    of_it.then(|| found[..end.unwrap_or(found.len())].to_owned())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::core::parse::mongosh::literal;
+
+    #[test]
+    fn what_was_found_can_be_read_from_what_is_kept() {
+        let broken = Broken {
+            name: "no row, found twice".to_owned(),
+            questions: Vec::new(),
+            expected: "0".to_owned(),
+            found: "7".to_owned(),
+            sample: Vec::new(),
+            next: None,
+        };
+        let kept = format!("002/validate/no row, found twice: {broken}");
+        let found = |kept: &str, version| broken_in(kept, Version(version), &broken.name);
+        assert_eq!(found(&kept, 2).as_deref(), Some("7"));
+        assert_eq!(found(&format!("{kept}; rolled back"), 2).as_deref(), Some("7"));
+        assert_eq!(found(&kept, 3), None);
+        assert_eq!(broken_in(&kept, Version(2), "another"), None);
+        assert_eq!(found("002/up/postgres/1: no relation", 2), None);
+    }
 
     fn value(text: &str) -> Bson {
         literal(text).unwrap_or_else(|problem| panic!("{text}: {problem:?}"))

@@ -134,6 +134,19 @@ pub struct Read {
 }
 
 impl Read {
+    /// What both stores say; a store that is not there says nothing.
+    pub fn of(postgres: Snapshot, mongo: Snapshot) -> Read {
+        Read {
+            postgres_pair: postgres.pair.clone(),
+            mongo_pair: mongo.pair.clone(),
+            lease: postgres.lease.clone().or_else(|| mongo.lease.clone()),
+            histories: Histories {
+                postgres: History::replay(postgres),
+                mongo: History::replay(mongo),
+            },
+        }
+    }
+
     /// Whether this engine has written to either store.
     pub fn is_virgin(&self) -> bool {
         self.postgres_pair.is_none()
@@ -165,12 +178,7 @@ where
         }
     };
     let (postgres, mongo) = futures_util::future::try_join(postgres, mongo).await?;
-    Ok(Read {
-        postgres_pair: postgres.pair.clone(),
-        mongo_pair: mongo.pair.clone(),
-        lease: postgres.lease.clone().or_else(|| mongo.lease.clone()),
-        histories: Histories { postgres: History::replay(postgres), mongo: History::replay(mongo) },
-    })
+    Ok(Read::of(postgres, mongo))
 }
 
 /// Whether the two databases belong together.
@@ -181,6 +189,14 @@ pub fn check_pair<P, M>(stores: &Stores<P, M>, read: &Read) -> Result<(), PairEr
     if stores.postgres.is_none() || stores.mongo.is_none() {
         return Ok(());
     }
+    check_both(read)
+}
+
+/// Whether the two databases belong together, in a project that has both.
+///
+/// # Errors
+/// [`PairError`].
+pub fn check_both(read: &Read) -> Result<(), PairError> {
     let has_history = |store: StoreName| *read.histories.of(store) != History::default();
     match (&read.postgres_pair, &read.mongo_pair) {
         (None, _) if has_history(StoreName::Postgres) => Err(PairError::Lost(StoreName::Postgres)),

@@ -10,12 +10,13 @@ use lockstep::cli::failure::pages::{exits, pages};
 use regex::Regex;
 
 /// In the sources of the command line and in capitals, and no error.
-const NO_ERRORS: [&str; 8] = [
+const NO_ERRORS: [&str; 9] = [
     "CARGO_PKG_VERSION",
     "HEAD",
     "LOCKSTEP_FAILPOINT",
     "LOCKSTEP_LEASE_MS",
     "LOGNAME",
+    "MIGRATE_CONTROL_TOKEN",
     "MIGRATE_ENV",
     "SHELL",
     "USER",
@@ -144,7 +145,8 @@ fn the_documentation_has_each_once_with_its_exit_code() {
 
 /// Tests that run the program; `"NAME"` in one of them, or in the JSON of a
 /// transcript, is what it must end with.
-const RUN_IT: [&str; 4] = ["tests/cases", "tests/faults", "tests/lint", "tests/sandbox"];
+const RUN_IT: [&str; 5] =
+    ["tests/cases", "tests/faults", "tests/lint", "tests/sandbox", "tests/serve"];
 
 #[test]
 fn every_error_is_provoked_by_a_test() {

@@ -13,7 +13,7 @@ use crate::core::id::{StepId, StoreName};
 use crate::core::migration::MigrationSet;
 use crate::core::pace::{Level, Limits, Reading, Steer, Steering};
 use crate::core::step::{Body, MongoStep, PgStep};
-use crate::engine::lock;
+use crate::engine::lock::{self, Read};
 use crate::report::human::Look;
 use crate::store::backfill::{Backfills, Job};
 use crate::store::{Run, StoreError, Stores};
@@ -42,13 +42,7 @@ where
     P: Backfills<Step = PgStep>,
     M: Backfills<Step = MongoStep>,
 {
-    let read = lock::read(stores).await?;
-    lock::check_pair(stores, &read)?;
-    if read.is_virgin() {
-        let message = "these databases were never migrated by migrate: no backfill runs there";
-        return Err(Failure::new(Exit::Usage, "NEVER_MIGRATED", message)
-            .next("nothing was changed; check both URLs (`migrate -v status` shows them)"));
-    }
+    let read = histories(stores).await?;
     let (steer, said) = match wanted {
         Wanted::Status => return status(stores, set, &read.histories, limits, output).await,
         Wanted::Pause { reason } => {
@@ -62,19 +56,45 @@ where
             (Steer::Speed(*factor), said)
         }
     };
-    let told = tell(stores, &steer, by).await?;
-    let steering = asked(stores).await?;
-    output.object(
-        "backfill",
-        &json!({
-            "paused": steering.paused.is_some(),
-            "reason": steering.paused,
-            "speed": steering.speed,
-            "stores": told.iter().map(|store| store.word()).collect::<Vec<_>>(),
-        }),
-    );
+    output.object("backfill", &steered(stores, &steer, by).await?);
     output.remark(&said);
     Ok(Exit::Ok)
+}
+
+/// The histories of a pair that was migrated before.
+pub(crate) async fn histories<P, M>(stores: &mut Stores<P, M>) -> Result<Read, Failure>
+where
+    P: Backfills<Step = PgStep>,
+    M: Backfills<Step = MongoStep>,
+{
+    let read = lock::read(stores).await?;
+    lock::check_pair(stores, &read)?;
+    if read.is_virgin() {
+        let message = "these databases were never migrated by migrate: no backfill runs there";
+        return Err(Failure::new(Exit::Usage, "NEVER_MIGRATED", message)
+            .next("nothing was changed; check both URLs (`migrate -v status` shows them)"));
+    }
+    Ok(read)
+}
+
+/// Asks for it in both stores, and says what is asked of backfills then.
+pub(crate) async fn steered<P, M>(
+    stores: &mut Stores<P, M>,
+    steer: &Steer,
+    by: &Run,
+) -> Result<Value, Failure>
+where
+    P: Backfills<Step = PgStep>,
+    M: Backfills<Step = MongoStep>,
+{
+    let told = tell(stores, steer, by).await?;
+    let steering = asked(stores).await?;
+    Ok(json!({
+        "paused": steering.paused.is_some(),
+        "reason": steering.paused,
+        "speed": steering.speed,
+        "stores": told.iter().map(|store| store.word()).collect::<Vec<_>>(),
+    }))
 }
 
 /// Tells both stores: the more cautious copy counts, so that a pause that reached
@@ -129,20 +149,58 @@ async fn asked<P: Backfills, M: Backfills>(
 }
 
 /// A backfill that was begun and is not done.
-struct Running {
-    store: StoreName,
-    record: Record,
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Running {
+    pub(crate) store: StoreName,
+    pub(crate) record: Record,
     /// Its title and its shards, if its files are here.
-    known: Option<(String, Vec<Shard>)>,
+    pub(crate) known: Option<(String, Vec<Shard>)>,
 }
 
-async fn status<P: Backfills, M: Backfills>(
+impl Running {
+    /// Rows, keys that were passed, and about how many there are.
+    pub(crate) fn sums(&self) -> Option<(u64, u64, u64)> {
+        self.known.as_ref().map(|(_, shards)| sums(shards))
+    }
+}
+
+/// What can be seen of the backfills of both stores, or of one.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Seen {
+    pub(crate) steering: Steering,
+    pub(crate) running: Vec<Running>,
+    pub(crate) probes: Vec<(StoreName, Reading)>,
+}
+
+impl Seen {
+    /// Together with what was seen in the other store.
+    pub(crate) fn and(mut self, other: Seen) -> Seen {
+        self.running.extend(other.running);
+        self.running.sort_by_key(|it| (it.record.step.version, it.store));
+        self.probes.extend(other.probes);
+        Seen { steering: self.steering.and(other.steering), ..self }
+    }
+
+    /// What `--output json` says, but for what every object begins with.
+    pub(crate) fn object(&self) -> Value {
+        let Seen { steering, running, probes } = self;
+        json!({
+            "paused": steering.paused.is_some(),
+            "reason": steering.paused,
+            "speed": steering.speed,
+            "backfills": running.iter().map(object).collect::<Vec<_>>(),
+            "probes": probes.iter().map(probe_object).collect::<Vec<_>>(),
+        })
+    }
+}
+
+/// Looks how far they are, and asks the probes.
+pub(crate) async fn look<P: Backfills, M: Backfills>(
     stores: &mut Stores<P, M>,
     set: &MigrationSet,
     histories: &Histories,
     limits: &Limits,
-    output: &Output,
-) -> Result<Exit, Failure> {
+) -> Result<Seen, StoreError> {
     let steering = asked(stores).await?;
     let running = running(stores, set, histories).await?;
     let mut probes = Vec::new();
@@ -154,16 +212,19 @@ async fn status<P: Backfills, M: Backfills>(
         let readings = mongo.probe(limits).await;
         probes.extend(readings.into_iter().map(|reading| (StoreName::Mongo, reading)));
     }
-    output.object(
-        "backfill",
-        &json!({
-            "paused": steering.paused.is_some(),
-            "reason": steering.paused,
-            "speed": steering.speed,
-            "backfills": running.iter().map(object).collect::<Vec<_>>(),
-            "probes": probes.iter().map(probe_object).collect::<Vec<_>>(),
-        }),
-    );
+    Ok(Seen { steering, running, probes })
+}
+
+async fn status<P: Backfills, M: Backfills>(
+    stores: &mut Stores<P, M>,
+    set: &MigrationSet,
+    histories: &Histories,
+    limits: &Limits,
+    output: &Output,
+) -> Result<Exit, Failure> {
+    let seen = look(stores, set, histories, limits).await?;
+    output.object("backfill", &seen.object());
+    let Seen { steering, running, probes } = seen;
     output.result(&lines(&steering, &running, &probes, output.result_look));
     Ok(Exit::Ok)
 }

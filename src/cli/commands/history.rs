@@ -9,6 +9,9 @@ use crate::core::history::{RecordSeen, RunSeen};
 use crate::core::id::{StoreName, Version};
 use crate::report::human::{Look, Volume, clip, duration};
 use crate::report::{local, utc};
+use crate::store::mongo::Mongo;
+use crate::store::postgres::Postgres;
+use crate::store::{StoreError, Stores};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -27,24 +30,44 @@ pub async fn run(global: &Global, args: &args::History, output: &Output) -> Resu
     Ok(Exit::Ok)
 }
 
+/// The audit log of both stores, the newest first.
+pub(crate) async fn read_runs(
+    stores: &mut Stores<Postgres, Mongo>,
+) -> Result<Vec<(RunSeen, Vec<StoreName>)>, StoreError> {
+    let mut seen = Vec::new();
+    if let Some(postgres) = &mut stores.postgres {
+        seen.push((StoreName::Postgres, postgres.runs().await?));
+    }
+    if let Some(mongo) = &mut stores.mongo {
+        seen.push((StoreName::Mongo, mongo.runs().await?));
+    }
+    Ok(merged(seen))
+}
+
 /// Each run once: both stores keep it, and one of them may have been restored.
-async fn runs(project: &mut Project, output: &Output) -> Result<(), Failure> {
+pub(crate) fn merged(
+    seen: impl IntoIterator<Item = (StoreName, Vec<RunSeen>)>,
+) -> Vec<(RunSeen, Vec<StoreName>)> {
     let mut runs: BTreeMap<String, (RunSeen, Vec<StoreName>)> = BTreeMap::new();
-    let mut add = |store: StoreName, seen: Vec<RunSeen>| {
+    for (store, seen) in seen {
         for run in seen {
             let entry = runs.entry(run.run_id.clone()).or_insert((run, Vec::new()));
             entry.1.push(store);
         }
-    };
-    if let Some(postgres) = &mut project.stores.postgres {
-        add(StoreName::Postgres, postgres.runs().await?);
-    }
-    if let Some(mongo) = &mut project.stores.mongo {
-        add(StoreName::Mongo, mongo.runs().await?);
     }
     let mut runs: Vec<(RunSeen, Vec<StoreName>)> = runs.into_values().collect();
     runs.sort_by_key(|(run, _)| std::cmp::Reverse(run.started_at));
-    output.object("history", &json!({ "runs": runs.iter().map(run_object).collect::<Vec<_>>() }));
+    runs
+}
+
+/// What `--output json` says of them.
+pub(crate) fn runs_object(runs: &[(RunSeen, Vec<StoreName>)]) -> Value {
+    json!({ "runs": runs.iter().map(run_object).collect::<Vec<_>>() })
+}
+
+async fn runs(project: &mut Project, output: &Output) -> Result<(), Failure> {
+    let runs = read_runs(&mut project.stores).await?;
+    output.object("history", &runs_object(&runs));
     if runs.is_empty() {
         output.result("no run has changed anything yet");
     }
@@ -110,17 +133,26 @@ fn run_object((run, stores): &(RunSeen, Vec<StoreName>)) -> Value {
     })
 }
 
-async fn records(project: &mut Project, version: Version, output: &Output) -> Result<(), Failure> {
+/// The records of one migration in both stores, the oldest first.
+pub(crate) async fn read_records(
+    stores: &mut Stores<Postgres, Mongo>,
+    version: Version,
+) -> Result<Vec<(StoreName, RecordSeen)>, StoreError> {
     let mut records: Vec<(StoreName, RecordSeen)> = Vec::new();
-    if let Some(postgres) = &mut project.stores.postgres {
+    if let Some(postgres) = &mut stores.postgres {
         let seen = postgres.records_of(version).await?;
         records.extend(seen.into_iter().map(|record| (StoreName::Postgres, record)));
     }
-    if let Some(mongo) = &mut project.stores.mongo {
+    if let Some(mongo) = &mut stores.mongo {
         let seen = mongo.records_of(version).await?;
         records.extend(seen.into_iter().map(|record| (StoreName::Mongo, record)));
     }
     records.sort_by_key(|(_, seen)| seen.recorded_at);
+    Ok(records)
+}
+
+/// What `--output json` says of them.
+pub(crate) fn records_object(version: Version, records: &[(StoreName, RecordSeen)]) -> Value {
     let objects: Vec<Value> = records
         .iter()
         .map(|(store, seen)| {
@@ -136,7 +168,12 @@ async fn records(project: &mut Project, version: Version, output: &Output) -> Re
             })
         })
         .collect();
-    output.object("history", &json!({ "version": version.0, "records": objects }));
+    json!({ "version": version.0, "records": objects })
+}
+
+async fn records(project: &mut Project, version: Version, output: &Output) -> Result<(), Failure> {
+    let records = read_records(&mut project.stores, version).await?;
+    output.object("history", &records_object(version, &records));
     if records.is_empty() {
         output.result(&format!("nothing is recorded about {version}"));
     }

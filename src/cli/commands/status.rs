@@ -238,7 +238,14 @@ fn state(part: State, whole: State) -> (String, fn(Look, &str) -> String) {
     (shown.word().to_owned(), paint)
 }
 
-fn object(servers: &Servers, read: &Read, paired: bool, pending: usize, lines: &[Line]) -> Value {
+/// What `--output json` says, but for what every object begins with.
+pub(crate) fn object(
+    servers: &Servers,
+    read: &Read,
+    paired: bool,
+    pending: usize,
+    lines: &[Line],
+) -> Value {
     let migrations: Vec<Value> = lines
         .iter()
         .map(|line| {

@@ -314,6 +314,33 @@ const USAGE: &[ErrorCode] = &[
         ],
     ),
     code(
+        "SERVE_ADDRESS",
+        &[Exit::Usage],
+        "`serve` cannot listen where it is told to.",
+        &[
+            "Something else listens on that port: another `migrate serve`.",
+            "The address is not one of this machine, or is not written `ADDRESS:PORT`.",
+            "Ports below 1024 are for root.",
+        ],
+        &[
+            "Name another one: `migrate serve --listen 127.0.0.1:9181`; port 0 takes one that is free and says which.",
+        ],
+    ),
+    code(
+        "SERVE_TOKEN",
+        &[Exit::Usage],
+        "`serve --allow-control` has no token that could keep others from steering.",
+        &[
+            "Neither `--control-token-file` nor `MIGRATE_CONTROL_TOKEN` is given, or the file cannot be read.",
+            "The token is shorter than 16 letters.",
+            "`--control-token-file` is given without `--allow-control`, which is what asks for it.",
+        ],
+        &[
+            "Make one (`openssl rand -hex 32 > token`) and name it: `migrate serve --allow-control --control-token-file token`.",
+            "Leave `--allow-control` out: everything can be read without it.",
+        ],
+    ),
+    code(
         "UNKNOWN_REF",
         &[Exit::Usage],
         "`lint --base`: git does not know the ref, or this branch has no commit in common with it.",

@@ -176,6 +176,15 @@ impl Mongo {
         MongoServer { version: self.version.clone(), topology: self.topology }
     }
 
+    /// Asks the primary for nothing but an answer.
+    ///
+    /// # Errors
+    /// None that can be reached.
+    pub async fn ping(&self) -> Result<(), StoreError> {
+        let answer = self.database.run_command(doc! { "ping": 1 }).await;
+        answer.map(drop).map_err(|error| failed("ask for a sign of life", &error))
+    }
+
     /// Whether entries can be written in a transaction.
     pub(super) fn has_transactions(&self) -> bool {
         self.topology != Topology::Standalone

@@ -376,6 +376,15 @@ impl Postgres {
         Ok(PostgresServer { version })
     }
 
+    /// Asks the server for nothing but an answer.
+    ///
+    /// # Errors
+    /// A lost connection. It is not made anew.
+    pub async fn ping(&mut self) -> Result<(), StoreError> {
+        let answer = self.client.query_typed("SELECT 1", &[]).await;
+        answer.map(drop).map_err(|error| super::failed("ask for a sign of life", &error))
+    }
+
     /// One of the five history tables, qualified and quoted.
     pub(super) fn table(&self, name: &str) -> String {
         format!("{}.{}", super::quote(&self.config.history_schema), super::quote(name))

@@ -1,0 +1,1 @@
+//! `migrate serve` on real servers.
