@@ -93,7 +93,7 @@ fn gist(said: &str) -> String {
 async fn dispatch(cli: Cli, output: &Output) -> Result<u8, Failure> {
     let global = &cli.global;
     let done = match cli.command {
-        Command::Init => commands::init::run(global, output)?,
+        Command::Init(args) => commands::init::run(global, args, output)?,
         Command::New(args) => commands::new::run(global, &args, output)?,
         Command::Up(args) => Box::pin(commands::up::run(global, &args, output)).await?,
         Command::Down(args) => Box::pin(commands::down::run(global, &args, output)).await?,

@@ -1,11 +1,13 @@
 //! Reads the migrations folder: bytes only. What they mean is decided by [`core::parse`](crate::core::parse).
 
+use crate::core::id::Version;
 #[cfg(feature = "cli")]
 use crate::core::lint::Input;
 use crate::core::migration::MigrationSet;
 use crate::core::parse::folder::{self, Folder, is_hidden, is_ignored};
 use crate::core::problem::Problem;
 use crate::core::template::Vars;
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
@@ -75,6 +77,33 @@ pub fn read_with(dir: &Path, vars: &dyn Vars) -> Result<MigrationSet, SourceErro
 pub fn read_known(dir: &Path, vars: &dyn Vars) -> Result<MigrationSet, SourceError> {
     read_those(dir, vars, |folder| !folder::lacks_variables(folder, vars))
 }
+
+/// The same, with those templates as far as they are known without values, and what
+/// they lack: for whoever finds out whether they are done.
+///
+/// # Errors
+/// As [`read`].
+pub fn read_unfilled(dir: &Path, vars: &dyn Vars) -> Result<(MigrationSet, Lacking), SourceError> {
+    let (migrations, mut problems) = each(dir, |folder| {
+        let lacking = folder::lacking(folder, vars);
+        match lacking.is_empty() {
+            true => folder::read_with(folder, vars).map(|it| (it, Vec::new())),
+            false => folder::unfilled(folder).map(|it| (it, lacking)).map_err(|it| vec![it]),
+        }
+    })?;
+    let lacking = migrations.iter().filter(|(_, lacking)| !lacking.is_empty());
+    let lacking =
+        lacking.map(|(migration, lacking)| (migration.version, lacking.clone())).collect();
+    match MigrationSet::new(migrations.into_iter().map(|(migration, _)| migration).collect()) {
+        Ok(set) if problems.is_empty() => return Ok((set, lacking)),
+        Ok(_) => {}
+        Err(problem) => problems.push(problem),
+    }
+    Err(SourceError::Problems(problems))
+}
+
+/// The templates that lack values, with what they lack.
+pub type Lacking = BTreeMap<Version, Vec<Problem>>;
 
 fn read_those(
     dir: &Path,

@@ -100,7 +100,7 @@ pub enum Color {
 #[derive(Clone, Debug, Subcommand)]
 pub enum Command {
     /// Write migrate.toml and a commented first migration
-    Init,
+    Init(Init),
     /// Write the folder of the next migration
     New(New),
     /// Apply what is pending
@@ -281,6 +281,14 @@ pub struct Unlock {
     /// Why; kept in the audit log
     #[arg(long, value_name = "TEXT")]
     pub reason: String,
+}
+
+/// `init`.
+#[derive(Args, Clone, Copy, Debug)]
+pub struct Init {
+    /// For a project that has only this store
+    #[arg(long, value_enum)]
+    pub store: Option<OneStore>,
 }
 
 /// `new`.

@@ -912,14 +912,14 @@ mod tests {
             "[postgres]\nurl = '${PROD_URL}'",
             "",
             expect![
-                "CONFIG_VARIABLE_UNSET: migrate.toml:2:7: `postgres.url` needs the variable PROD_URL, which is not set; set PROD_URL, or DATABASE_URL, or --postgres, or write a default as ${PROD_URL:-…}"
+                "CONFIG_VARIABLE_UNSET: migrate.toml:2:7: `postgres.url` needs the variable PROD_URL, which is not set; set PROD_URL, or DATABASE_URL, or --postgres, or write a default as ${PROD_URL:-…}; a project without Postgres has no [postgres] here"
             ],
         );
         check(
             "[mongo]\nurl = 'mongodb://${USER_NAME}@db'",
             "",
             expect![
-                "CONFIG_VARIABLE_UNSET: migrate.toml:2:7: `mongo.url` needs the variable USER_NAME, which is not set; set USER_NAME, or MONGODB_URI, or --mongo, or write a default as ${USER_NAME:-…}"
+                "CONFIG_VARIABLE_UNSET: migrate.toml:2:7: `mongo.url` needs the variable USER_NAME, which is not set; set USER_NAME, or MONGODB_URI, or --mongo, or write a default as ${USER_NAME:-…}; a project without MongoDB has no [mongo] here"
             ],
         );
         check(

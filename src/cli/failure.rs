@@ -214,6 +214,8 @@ impl From<PlanError> for Failure {
     fn from(error: PlanError) -> Failure {
         let exit = match &error {
             PlanError::Edited { .. }
+            | PlanError::Filled { .. }
+            | PlanError::Taken { .. }
             | PlanError::EditedInDoubt { .. }
             | PlanError::Variables { .. }
             | PlanError::Missing(_)
@@ -230,6 +232,7 @@ impl From<PlanError> for Failure {
             | PlanError::NotApplied(_)
             | PlanError::NotHeld { .. }
             | PlanError::UnknownRelease(_)
+            | PlanError::Nothing { .. }
             | PlanError::NoStore { .. }
             | PlanError::DropsHistory { .. } => Exit::Usage,
             PlanError::Irreversible { .. }

@@ -136,7 +136,12 @@ impl Output {
             return;
         }
         for failure in std::iter::once(failure).chain(&failure.more) {
-            say(&show(failure, self.look));
+            let mut text = show(failure, self.look);
+            if self.volume == Volume::Verbose {
+                let (code, label) = (failure.code, self.look.bold("code"));
+                text.push_str(&format!("\n  {label}: {code} (docs/errors/{code}.md)"));
+            }
+            say(&text);
         }
     }
 

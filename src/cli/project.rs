@@ -7,15 +7,17 @@ use crate::cli::exit::Exit;
 use crate::cli::failure::{Failure, stopped};
 use crate::cli::output::SystemClock;
 use crate::core::duration::show;
+use crate::core::history::{Histories, RowStatus};
 use crate::core::id::{StoreName, Version};
 use crate::core::migration::MigrationSet;
 use crate::core::pace;
+use crate::core::problem::Problem;
 use crate::core::server::{MongoServer, PostgresServer, Servers};
 use crate::engine::hook::{HookCommand, Hooks, Moment};
 use crate::engine::run::{Meanwhile, Settings};
 use crate::engine::{Clock as _, Means, Stop, StopReason};
 use crate::report::utc;
-use crate::source::{self, SourceError};
+use crate::source::{self, Lacking, SourceError};
 use crate::store::mongo::{Mongo, MongoConfig};
 use crate::store::postgres::{Postgres, PostgresConfig};
 use crate::store::{Fate, Run, StoreError, Stores};
@@ -132,6 +134,9 @@ pub fn version(text: &str) -> Result<Version, Failure> {
 pub enum Files {
     /// Without them there is nothing to do.
     Needed,
+    /// To compare them with the history: `status`, `verify`. A template that is completed
+    /// needs no values.
+    Compared,
     /// To compare them with the history, which has what is needed: `down`.
     IfThere,
     /// For nothing: `history`.
@@ -241,6 +246,9 @@ pub struct Project {
     pub config: Config,
     /// The files.
     pub set: MigrationSet,
+    /// Of [`Files::Compared`]: templates without steps, because their values are not
+    /// known.
+    pub lacking: Lacking,
     /// The databases.
     pub stores: Stores<Postgres, Mongo>,
     /// What they are.
@@ -292,7 +300,14 @@ impl Project {
     ) -> Result<Project, Failure> {
         let config = configure(global)?;
         // Wrong files are told before a database is asked for anything.
+        let mut lacking = Lacking::new();
         let set = match files {
+            Files::Compared => {
+                let (set, lacks) = source::read_unfilled(&config.dir, &config)
+                    .map_err(|error| of_source(error, &config))?;
+                lacking = lacks;
+                told(&config, Ok(set))?
+            }
             Files::Unread => MigrationSet::default(),
             // A folder that somebody named is one that is meant to be there.
             Files::IfThere if global.dir.is_none() && !config.dir.exists() => {
@@ -305,7 +320,25 @@ impl Project {
         let run = this_run(command);
         let lock_wait = global.lock_wait.unwrap_or(config.lock_wait);
         let (stores, servers) = connect(&config, &run.id, global.wait).await?;
-        Ok(Project { config, set, stores, servers, run, lock_wait })
+        Ok(Project { config, set, lacking, stores, servers, run, lock_wait })
+    }
+
+    /// Refuses templates without values that are not completed: what they would do is
+    /// not known. Those that are completed did it with the values of then.
+    ///
+    /// # Errors
+    /// Exit code 2.
+    pub fn check_values(&self, histories: &Histories) -> Result<(), Failure> {
+        let is_completed = |version: Version| {
+            let row = histories.row(version);
+            row.is_some_and(|it| matches!(it.status, RowStatus::Completed | RowStatus::Baseline))
+        };
+        let open = self.lacking.iter().filter(|(version, _)| !is_completed(**version));
+        let problems: Vec<Problem> = open.flat_map(|(_, problems)| problems.clone()).collect();
+        match problems.is_empty() {
+            true => Ok(()),
+            false => Err(of_source(SourceError::Problems(problems), &self.config)),
+        }
     }
 }
 

@@ -866,7 +866,12 @@ fn postgres_room(facts: &PostgresFacts, needs: &Needs) -> Finding {
         .collect();
     let sum: u64 = indexed.iter().map(|it| it.bytes.unsigned_abs()).sum();
     let what = match indexed.len() {
-        0 => "no pending index is on a table that is there already".to_owned(),
+        0 => {
+            let message = format!(
+                "the database has {size}; no pending index is on a table that is there already"
+            );
+            return Finding::ok(Check::Room, store, message);
+        }
         count => format!("pending indexes are on {count} tables of {}", bytes(sum)),
     };
     Finding::new(
@@ -955,7 +960,7 @@ pub fn mongo(facts: &MongoFacts, needs: &Needs) -> Vec<Finding> {
             "grant the role clusterMonitor",
         ),
     });
-    findings.push(mongo_room(facts));
+    findings.push(mongo_room(facts, needs));
     findings
 }
 
@@ -1085,7 +1090,7 @@ fn mongo_privileges(facts: &MongoFacts, needs: &Needs) -> Finding {
     )
 }
 
-fn mongo_room(facts: &MongoFacts) -> Finding {
+fn mongo_room(facts: &MongoFacts, needs: &Needs) -> Finding {
     let store = Some(StoreName::Mongo);
     let Some(disk) = facts.disk else {
         return Finding::new(
@@ -1114,7 +1119,10 @@ fn mongo_room(facts: &MongoFacts) -> Finding {
         bytes(disk.free),
         bytes(disk.total)
     );
-    if disk.free / (disk.total / 100).max(1) < FREE_PERCENT_MIN || disk.free < disk.database {
+    let is_scarce =
+        disk.free / (disk.total / 100).max(1) < FREE_PERCENT_MIN || disk.free < disk.database;
+    // With nothing pending there is nothing to make room for.
+    if is_scarce && !needs.mongo.is_empty() {
         return Finding::new(
             Check::Room,
             store,

@@ -24,7 +24,7 @@ use crate::core::id::Version;
 use crate::core::migration::Migration;
 use crate::core::parse::folder::{self, Folder};
 use crate::core::problem::{Place, Problem};
-use crate::core::template::Vars;
+use crate::core::template::{Assumed, Vars};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use view::{Anchor, Hit, Subject};
@@ -125,18 +125,34 @@ pub struct Input {
     pub migration: Migration,
     /// What it was read from, normalized.
     pub texts: BTreeMap<String, String>,
+    /// What a template has no value for: these names stand for themselves in it.
+    pub lacking: Vec<Problem>,
 }
 
 impl Input {
-    /// Reads a folder, with the variables of templates.
+    /// Reads a folder, with the variables of templates. Where a template has no value
+    /// for a name, the name stands for itself.
     ///
     /// # Errors
-    /// Everything that is wrong with it.
+    /// Everything that is wrong with it; of a template that is none with its names, what
+    /// it lacks.
     pub fn read(folder: &Folder, vars: &dyn Vars) -> Result<Input, Vec<Problem>> {
+        let lacking = folder::lacking(folder, vars);
+        if lacking.is_empty() {
+            return Input::filled(folder, vars);
+        }
+        let assumed = Assumed::new(vars, folder::variables(folder));
+        match Input::filled(folder, &assumed) {
+            Ok(input) => Ok(Input { lacking, ..input }),
+            Err(_) => Err(lacking),
+        }
+    }
+
+    fn filled(folder: &Folder, vars: &dyn Vars) -> Result<Input, Vec<Problem>> {
         let migration = folder::read_with(folder, vars)?;
         let texts = folder::texts_with(folder, vars).into_iter();
         let texts = texts.map(|(file, text)| (format!("{}/{file}", folder.name), text));
-        Ok(Input { migration, texts: texts.collect() })
+        Ok(Input { migration, texts: texts.collect(), lacking: Vec::new() })
     }
 }
 
@@ -375,6 +391,59 @@ mod tests {
             );
             assert_eq!(told(&found), "", "{up}");
         }
+    }
+
+    #[test]
+    fn what_goes_with_a_column_or_a_table_is_not_forgotten() {
+        let up = "ALTER TABLE users ADD COLUMN email text, ADD CONSTRAINT email_said CHECK (email <> '') NOT VALID;\nCREATE INDEX CONCURRENTLY users_email ON users (email);\nCREATE INDEX CONCURRENTLY users_both ON users (id, lower(email));";
+        check(
+            &[("up.sql", up), ("down.sql", "ALTER TABLE users DROP COLUMN email")],
+            expect_test::expect![""],
+        );
+        // Of another table, or not of that column.
+        check(
+            &[
+                (
+                    "up.sql",
+                    "ALTER TABLE users ADD COLUMN email text;\nCREATE INDEX CONCURRENTLY users_id ON users (id);\nCREATE INDEX CONCURRENTLY others_email ON others (email);",
+                ),
+                ("down.sql", "ALTER TABLE users DROP COLUMN email"),
+            ],
+            expect_test::expect![[r#"
+                up.sql:2: warn down-forgets: no down script names the index `users_id`: it stays behind, and the next `up` finds it in the way
+                up.sql:3: warn down-forgets: no down script names the index `others_email`: it stays behind, and the next `up` finds it in the way
+            "#]],
+        );
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_told_and_may_be_suppressed() {
+        let down = "ALTER TABLE a DROP COLUMN b;\nALTER TABLE a DROP COLUMN c;";
+        check(
+            &[
+                (
+                    "up.sql",
+                    "ALTER TABLE a ADD COLUMN b int WITHOUT OVERLAP;\n-- lockstep:ignore unreadable-sql it adds a column, as the manual says\nALTER TABLE a ADD COLUMN c int WITHOUT OVERLAP;",
+                ),
+                ("down.sql", down),
+            ],
+            expect_test::expect![[r#"
+                up.sql:1: warn unreadable-sql: nobody looked for hazards in this statement: it cannot be parsed; what it locks is not known
+                1 suppressed
+            "#]],
+        );
+        let up = "-- lockstep:ignore empty-script it comes with the next release\n-- ALTER TABLE a";
+        check(
+            &[
+                ("up.sql", up),
+                ("up.mongodb.js", "// nothing yet"),
+                ("migration.toml", "irreversible = 'no'"),
+            ],
+            expect_test::expect![[r#"
+                up.mongodb.js:1: warn empty-script: there is no statement in this migration, so `up` and `plan` refuse it
+                1 suppressed
+            "#]],
+        );
     }
 
     #[test]

@@ -183,6 +183,8 @@ pub struct Effects {
     pub not_null: Vec<(QualifiedName, String)>,
     /// Why there may be more.
     pub unknown: Option<String>,
+    /// Nothing of it is known: it could not be read.
+    pub unread: bool,
 }
 
 impl Effect {
@@ -232,8 +234,11 @@ impl Effects {
 
 /// What one statement does to tables.
 pub fn effects(statement: &str) -> Effects {
-    tree(statement, read::read)
-        .unwrap_or_else(|why| Effects { unknown: Some(why), ..Effects::default() })
+    tree(statement, read::read).unwrap_or_else(|why| Effects {
+        unknown: Some(why),
+        unread: true,
+        ..Effects::default()
+    })
 }
 
 /// `users: ACCESS EXCLUSIVE, rewrite (…)`, for tests and for who reads them.

@@ -294,7 +294,7 @@ fn replay(known: &Known<'_>, store: StoreName) -> Result<Plan, RepairError> {
     for lacking in plan::lacking(known) {
         let migration = lacking.migration;
         let version = migration.version;
-        if let Some(error) = plan::edited(histories, migration) {
+        if let Some(error) = plan::edited(set, histories, migration) {
             return Err(error.into());
         }
         let attempt = attempt_max(histories, version).max(1);

@@ -93,13 +93,34 @@ pub struct Line {
     pub release: Option<String>,
 }
 
-/// Every migration that has a file or a history, by version.
-pub fn lines(set: &MigrationSet, histories: &Histories) -> Vec<Line> {
+impl Line {
+    fn part_mut(&mut self, store: StoreName) -> &mut State {
+        match store {
+            StoreName::Postgres => &mut self.postgres,
+            StoreName::Mongo => &mut self.mongo,
+        }
+    }
+}
+
+/// Every migration that has a file or a history, by version. `stores` are those that
+/// the project has: what one of them has no record of is pending there, whatever the
+/// other says.
+pub fn lines(set: &MigrationSet, histories: &Histories, stores: &[StoreName]) -> Vec<Line> {
     let lives: BTreeMap<Version, Life> =
         plan::lives(histories).into_iter().map(|life| (life.version, life)).collect();
     let files = set.iter().map(|migration| migration.version);
     let versions: BTreeSet<Version> = files.chain(lives.keys().copied()).collect();
-    versions.into_iter().map(|version| line(set, histories, version, lives.get(&version))).collect()
+    let line = |version| {
+        let mut line = line(set, histories, version, lives.get(&version));
+        for store in stores {
+            let history = histories.of(*store);
+            if history.row(version).is_none() && history.steps_of(version).next().is_none() {
+                *line.part_mut(*store) = State::Pending;
+            }
+        }
+        line
+    };
+    versions.into_iter().map(line).collect()
 }
 
 fn line(set: &MigrationSet, histories: &Histories, version: Version, life: Option<&Life>) -> Line {
@@ -131,7 +152,7 @@ fn line(set: &MigrationSet, histories: &Histories, version: Version, life: Optio
         (Some(migration), State::Partial | State::Held | State::Completed | State::Baseline)
             if !reverting =>
         {
-            match plan::edited(histories, migration) {
+            match plan::edited(set, histories, migration) {
                 None => FileState::Same,
                 Some(_) => FileState::Edited,
             }

@@ -49,6 +49,15 @@ impl Step {
         }
     }
 
+    /// Whether it is a script of nothing but comments.
+    pub fn is_nothing(&self) -> bool {
+        match &self.body {
+            Body::Postgres(body) => body.statements.is_empty(),
+            Body::Mongo(body) => body.kind == MongoKind::Nothing,
+            Body::Backfill(_) | Body::Check(_) | Body::Program(_) => false,
+        }
+    }
+
     /// The phase it belongs to.
     pub fn phase(&self) -> Phase {
         self.name.phase()

@@ -5,6 +5,7 @@
 //! any other text.
 
 use crate::core::problem::{Problem, nearest};
+use std::collections::BTreeSet;
 use std::ops::Range;
 
 /// The variables of a project.
@@ -79,6 +80,50 @@ pub fn render(text: &str, vars: &dyn Vars) -> Result<String, Vec<Problem>> {
     }
     rendered.push_str(&text[at..]);
     if problems.is_empty() { Ok(rendered) } else { Err(problems) }
+}
+
+/// The names that a text has in braces.
+pub fn names(text: &str) -> Vec<String> {
+    let mut names = Vec::new();
+    let mut at = 0;
+    while let Some(found) = text[at..].find(OPEN) {
+        let open = at + found;
+        at = open + OPEN.len();
+        if text[..open].ends_with(ESCAPE) {
+            continue;
+        }
+        if let Some((name, range)) = variable(text, open) {
+            names.push(name.to_owned());
+            at = range.end;
+        }
+    }
+    names
+}
+
+/// Variables, and names that stand for themselves where those have no value: enough to
+/// look at a template, not to run it.
+pub struct Assumed<'a> {
+    vars: &'a dyn Vars,
+    names: BTreeSet<String>,
+}
+
+impl<'a> Assumed<'a> {
+    /// These names stand for themselves where `vars` has nothing for them.
+    pub fn new(vars: &'a dyn Vars, names: BTreeSet<String>) -> Assumed<'a> {
+        Assumed { vars, names }
+    }
+}
+
+impl Vars for Assumed<'_> {
+    fn value(&self, name: &str) -> Option<&str> {
+        self.vars.value(name).or_else(|| self.names.get(name).map(String::as_str))
+    }
+    fn names(&self) -> Vec<&str> {
+        self.vars.names()
+    }
+    fn is_secret(&self, name: &str) -> bool {
+        self.vars.is_secret(name)
+    }
 }
 
 /// The name between the braces that open at `open`, and all of it.

@@ -29,7 +29,7 @@ pub fn verify(set: &MigrationSet, histories: &Histories, servers: &Servers) -> V
     let mut seen = BTreeSet::new();
     for life in &plan::lives(histories) {
         if let Some(migration) = set.get(life.version)
-            && let Some(error) = plan::edited(histories, migration)
+            && let Some(error) = plan::edited(set, histories, migration)
         {
             seen.insert(life.version);
             findings.push(finding(code(&error), Some(life.version), &error));
@@ -43,7 +43,14 @@ pub fn verify(set: &MigrationSet, histories: &Histories, servers: &Servers) -> V
             findings.push(finding("HISTORY_CORRUPT", it.version, &error));
         }
     }
-    match plan::plan(&known, &Goal::Up(Up::default())) {
+    let mut plan = plan::plan(&known, &Goal::Up(Up::default()));
+    // One that is pending and has no statement yet is the business of `up`.
+    if let Err(PlanError::Nothing { version, .. }) = plan {
+        let before = set.iter().map(|migration| migration.version).filter(|it| *it < version);
+        let up = Up { to: before.max(), ..Up::default() };
+        plan = if up.to.is_some() { plan::plan(&known, &Goal::Up(up)) } else { plan };
+    }
+    match plan {
         Ok(plan) => {
             for finding in findings.iter_mut().filter(|it| it.code == "HISTORY_CORRUPT") {
                 UP.clone_into(&mut finding.next);
@@ -51,7 +58,10 @@ pub fn verify(set: &MigrationSet, histories: &Histories, servers: &Servers) -> V
             findings.extend(seals(&plan, histories, servers));
             findings.extend(others(set, histories, servers));
         }
-        Err(PlanError::Edited { version, .. }) if seen.contains(&version) => {}
+        Err(PlanError::Edited { version, .. } | PlanError::Filled { version, .. })
+            if seen.contains(&version) => {}
+        Err(PlanError::Taken { version, .. }) if seen.contains(&version) => {}
+        Err(PlanError::Nothing { .. }) => {}
         Err(PlanError::Variables { version, .. }) if seen.contains(&version) => {}
         Err(PlanError::EditedInDoubt { step, .. }) if seen.contains(&step.version) => {}
         Err(PlanError::Forged { step, .. }) if seen.contains(&step.version) => {}
@@ -71,7 +81,9 @@ fn finding(code: &'static str, version: Option<Version>, error: &PlanError) -> F
 /// The stable name of each refusal.
 pub fn code(error: &PlanError) -> &'static str {
     match error {
-        PlanError::Edited { .. } => "CHECKSUM_MISMATCH",
+        PlanError::Edited { .. } | PlanError::Filled { .. } => "CHECKSUM_MISMATCH",
+        PlanError::Taken { .. } => "VERSION_TAKEN",
+        PlanError::Nothing { .. } => "EMPTY_MIGRATION",
         PlanError::Variables { .. } => "VARIABLES_CHANGED",
         PlanError::EditedInDoubt { .. } => "EDITED_IN_DOUBT",
         PlanError::Missing(_) => "MISSING",

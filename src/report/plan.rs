@@ -48,11 +48,22 @@ pub fn tree(plan: &Plan, foreseen: &Foreseen, look: Look) -> String {
     if plan.then_plan_again {
         lines.push(look.dim("what follows depends on what is found there"));
     }
-    for Waits { folder, behind, why, .. } in &plan.waiting {
-        lines.push(look.warn(&format!("{folder} waits behind {behind}: {why}")));
+    // What this plan leaves held says so where it stands.
+    let is_here = |version: &Version| plan.work.iter().any(|work| work.version == *version);
+    for version in plan.held.iter().filter(|version| !is_here(version)) {
+        lines.push(format!("{version} is held: `migrate cleanup {version}` finishes it"));
     }
-    if plan.work.is_empty() {
-        lines.push("nothing to do".to_owned());
+    for waits in &plan.waiting {
+        let width = if look.terminal { look.width } else { usize::MAX };
+        for (at, part) in wrap(&waits_line(waits), width).into_iter().enumerate() {
+            let mark = if at == 0 { "" } else { "  " };
+            lines.push(format!("{mark}{}", look.warn(&part)));
+        }
+    }
+    match (plan.work.is_empty(), plan.waiting.is_empty()) {
+        (true, true) => lines.push("nothing to do".to_owned()),
+        (true, false) => lines.push("nothing can begin now: `migrate up` exits with 3".to_owned()),
+        (false, _) => {}
     }
     let warnings: usize =
         foreseen.outlooks.values().flatten().map(|outlook| outlook.warnings.len()).sum();
@@ -250,10 +261,10 @@ fn touch_line(touch: &Touch) -> Option<String> {
         (None, _) => {}
     }
     if let Some(matches) = touch.matches {
-        // What is inserted is of no others.
         let of = touch.rows.filter(|rows| *rows >= matches);
         let of = of.map(|rows| format!(" of {}", about(rows))).unwrap_or_default();
-        let documents = if matches == 1 && of.is_empty() { "document" } else { "documents" };
+        let counted = touch.rows.filter(|rows| *rows >= matches).unwrap_or(matches);
+        let documents = if counted == 1 { "document" } else { "documents" };
         parts.push(format!("{}{of} {documents}", about(matches)));
     } else {
         let size = size(touch.rows, touch.bytes, unit);
@@ -342,6 +353,12 @@ pub fn required_object(required: &Required) -> Value {
         "enough": required.is_met(),
         "stores": stores.collect::<Vec<_>>(),
     })
+}
+
+/// A migration that may not begin yet, for people.
+pub fn waits_line(waits: &Waits) -> String {
+    let Waits { folder, behind, why, .. } = waits;
+    format!("{folder} waits behind {behind}: {why}")
 }
 
 /// A migration that may not begin yet.

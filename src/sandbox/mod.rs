@@ -111,6 +111,8 @@ pub enum Notice {
         dir: PathBuf,
         /// The script that stops them and removes the folder.
         stop: PathBuf,
+        /// Where they are: variables and their values, as commands look for them.
+        urls: Vec<(&'static str, String)>,
     },
 }
 
@@ -123,12 +125,13 @@ impl fmt::Display for Notice {
             Notice::Started { store, url, took } => {
                 write!(f, "{} answers at {url} after {} ms", store.title(), took.as_millis())
             }
-            Notice::Kept { dir, stop } => write!(
-                f,
-                "the servers stay, in {}; to stop and remove them: sh {}",
-                dir.display(),
-                stop.display()
-            ),
+            Notice::Kept { dir, stop, urls } => {
+                let (dir, stop) = (dir.display(), stop.display());
+                write!(f, "the servers stay, in {dir}; to stop and remove them: sh {stop}")?;
+                f.write_str("\nto use them in another shell:")?;
+                // There is no quote in them: they are ours.
+                urls.iter().try_for_each(|(name, url)| write!(f, "\n  export {name}='{url}'"))
+            }
         }
     }
 }
@@ -193,7 +196,10 @@ impl Sandbox {
 
         if options.keep {
             let stop = reaper.keep()?;
-            notices(Notice::Kept { dir: reaper.dir().to_owned(), stop });
+            let urls = [(POSTGRES_URL_VARIABLE, &postgres), (MONGO_VARIABLE, &mongo)];
+            let urls = urls.into_iter();
+            let urls = urls.filter_map(|(name, it)| Some((name, it.as_ref()?.url.clone())));
+            notices(Notice::Kept { dir: reaper.dir().to_owned(), stop, urls: urls.collect() });
         }
         let pid = |store, started: &Option<Started>| {
             started.as_ref().and_then(|started| started.pid).map(|Pid(pid)| (store, pid))

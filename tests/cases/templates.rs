@@ -137,8 +137,25 @@ fn what_migration_toml_says_is_filled_in_too() {
     );
     project.ok(&["up", "--var", "table=places", "--var", "region=eu"]);
     assert_eq!(project.database.sql("SELECT region FROM places"), ["eu", "eu"]);
-    let ran = project.fails(2, &["status", "--var", "table=places"]);
-    assert!(ran.stderr.contains("002-b/migration.toml:4:"), "{ran}");
+    // Of what is completed nobody needs the values any more, but for applying more.
+    project.ok(&["status", "--exit-code"]);
+    let ran = project.ok(&["verify"]);
+    assert!(ran.stderr.contains("002 is a template whose values are not known here"), "{ran}");
+    let ran = project.ok(&["lint"]);
+    assert!(ran.stderr.contains("002-b is a template without all of its values"), "{ran}");
+    for command in ["up", "plan"] {
+        let ran = project.fails(2, &[command, "--var", "table=places"]);
+        assert!(ran.stderr.contains("002-b/migration.toml:4:"), "{ran}");
+    }
+    project.write("002-b/migration.toml", &format!("{toml}# edited\n"));
+    let ran = project.ok(&["status"]);
+    assert!(ran.stdout.contains("edited after it was applied"), "{ran}");
+    project.fails(5, &["verify"]);
+    project.write("003-c/migration.toml", "template = true\n");
+    project.write("003-c/up.sql", "CREATE TABLE {{other}} (id bigint);");
+    let ran = project.fails(2, &["status"]);
+    assert!(ran.stderr.contains("there is no variable `other`"), "{ran}");
+    assert!(!ran.stderr.contains("`region`"), "{ran}");
 }
 
 #[test]

@@ -1,4 +1,5 @@
-//! What `init` and `new` write is what a person would begin with: it runs.
+//! What `init` and `new` write is what a person would begin with, and what they would
+//! stumble over first.
 
 use std::fs;
 
@@ -15,25 +16,96 @@ fn run(project: &Project, without: &[&str], arguments: &[&str]) -> Ran {
 }
 
 #[test]
-fn what_init_and_new_write_runs_up_and_down_as_it_is() {
+fn what_init_writes_runs_up_and_down_as_it_is() {
     let project = Project::new("written", &[]);
     let ran = project.ok(&["init"]);
     assert!(ran.stderr.contains("next: "), "{ran}");
+    project.ok(&["up"]);
+    project.ok(&["down", "--yes"]);
+    assert_eq!(project.database.objects(), "");
+}
+
+#[test]
+fn init_writes_a_project_of_one_store() {
+    for (store, variable, other) in
+        [("postgres", "DATABASE_URL", "MONGODB_URI"), ("mongo", "MONGODB_URI", "DATABASE_URL")]
+    {
+        let project = Project::new("written_store", &[]);
+        let ran = run(&project, &[other], &["init", "--store", store]);
+        assert!(ran.stderr.contains(variable) && !ran.stderr.contains(other), "{ran}");
+        run(&project, &[other], &["up"]);
+        run(&project, &[other], &["down", "--yes"]);
+        assert_eq!(project.database.objects(), "");
+    }
+    // With both sections, the error says how to do with one.
+    let project = Project::new("written_both", &[]);
+    project.ok(&["init"]);
+    let mut command = project.command(&["plan"]);
+    let ran = Ran::of(&["plan"], command.env_remove("MONGODB_URI").output().unwrap());
+    assert_eq!(ran.code, 2, "{ran}");
+    assert!(ran.stderr.contains("a project without MongoDB has no [mongo] here"), "{ran}");
+}
+
+#[test]
+fn what_new_writes_is_filled_in_before_it_runs() {
+    let project = Project::new("written_new", &[]);
     project.ok(&["new", "say", "\"hello\"\nto", "you"]);
     let ran = project.ok(&["new", "--phased", "it's \"phased\"\n-- now"]);
-    assert!(ran.stderr.contains("wrote migrations/003-it-s-phased-now/migration.toml"), "{ran}");
-    project.ok(&["up"]);
-    project.ok(&["cleanup"]);
+    assert!(ran.stderr.contains("wrote migrations/002-it-s-phased-now/migration.toml"), "{ran}");
+    let ran = project.ok(&["new", "Größe 数 ändern"]);
+    assert!(ran.stderr.contains("wrote migrations/003-groesse-aendern/up.sql"), "{ran}");
+    assert!(ran.stderr.contains("`数` is left out"), "{ran}");
     let status = project.json(0, &["status"]).remove(0);
-    let states: Vec<&str> = status["migrations"]
-        .as_array()
-        .expect("an array")
-        .iter()
-        .map(|migration| migration["state"].as_str().expect("a word"))
-        .collect();
-    assert_eq!(states, ["completed"; 3], "{status}");
-    project.ok(&["down", "--to", "0", "--yes"]);
-    assert_eq!(project.database.objects(), "");
+    assert_eq!(status["pending"], 3, "{status}");
+    project.ok(&["verify"]);
+    for command in ["plan", "up"] {
+        let ran = project.fails(2, &[command]);
+        assert!(ran.stderr.contains("001-say-hello-to-you has nothing to apply"), "{ran}");
+        assert_eq!(
+            project.json(2, &[command]).pop().map(|it| match it["event"].as_str() {
+                Some("run_finished") => it["error"]["code"].clone(),
+                _ => it["code"].clone(),
+            }),
+            Some("EMPTY_MIGRATION".into())
+        );
+    }
+    assert_eq!(project.database.ours(), Vec::<String>::new(), "nothing was begun");
+    let up = project.path("migrations/001-say-hello-to-you/up.sql");
+    let text = fs::read_to_string(&up).unwrap();
+    fs::write(&up, format!("{text}CREATE TABLE things (id bigint);\n")).unwrap();
+    project.ok(&["up", "--to", "1"]);
+    // Its other half had nothing but comments, and those are what is recorded.
+    let other = project.path("migrations/001-say-hello-to-you/up.mongodb.js");
+    let text = fs::read_to_string(&other).unwrap();
+    fs::write(&other, format!("{text}db.createCollection(\"things\");\n")).unwrap();
+    let ran = project.fails(5, &["up", "--to", "1"]);
+    assert!(ran.stderr.contains("was applied when its file had no statement"), "{ran}");
+    assert!(!ran.stderr.contains("--accept-checksum"), "{ran}");
+}
+
+#[test]
+fn a_number_that_is_taken_is_told_as_that() {
+    let project =
+        Project::new("written_taken", &[("005-regions/up.sql", "CREATE TABLE a (id int);")]);
+    project.ok(&["up"]);
+    fs::rename(project.path("migrations/005-regions"), project.path("migrations/005-bad")).unwrap();
+    project.write("005-bad/up.sql", "CREATE TABLE b (id int);");
+    let ran = project.fails(5, &["up"]);
+    assert!(ran.stderr.contains("005 was applied as `regions`"), "{ran}");
+    assert!(ran.stderr.contains("the next number (006)"), "{ran}");
+    assert!(!ran.stderr.contains("--accept-checksum"), "{ran}");
+    assert_eq!(project.json(5, &["plan"])[0]["code"], "VERSION_TAKEN");
+    let verify = project.json(5, &["verify"]).remove(0);
+    assert_eq!(verify["findings"][0]["code"], "VERSION_TAKEN", "{verify}");
+    assert_eq!(verify["findings"].as_array().map(Vec::len), Some(1), "{verify}");
+}
+
+#[test]
+fn the_name_of_an_error_is_shown_to_those_who_ask_for_more() {
+    let project = Project::new("written_code", &[]);
+    let line = "code: UNKNOWN_VERSION (docs/errors/UNKNOWN_VERSION.md)";
+    assert!(project.fails(2, &["-v", "up", "--to", "9"]).stderr.contains(line));
+    assert!(!project.fails(2, &["up", "--to", "9"]).stderr.contains(line));
 }
 
 #[test]

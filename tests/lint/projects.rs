@@ -16,18 +16,22 @@ fn the_sample_project_has_no_finding() {
 }
 
 #[test]
-fn what_init_and_new_write_has_no_finding() {
+fn what_init_writes_has_no_finding_and_what_new_writes_is_to_be_filled_in() {
     let folder = Folder::new(&[]);
+    assert!(folder.command(&["init"]).output().unwrap().status.success());
+    assert_eq!(folder.lint(0, &[]), "nothing found in 1 migration\n");
     for arguments in [
-        &["init"][..],
-        &["new", "both"],
+        &["new", "both"][..],
         &["new", "phased", "--phased"],
         &["new", "one store", "--store", "postgres"],
         &["new", "the other", "--store", "mongo", "--phased"],
     ] {
         assert!(folder.command(arguments).output().unwrap().status.success());
     }
-    assert_eq!(folder.lint(0, &[]), "nothing found in 5 migrations\n");
+    let found = folder.lint(0, &[]);
+    assert!(found.contains("18 warnings in 5 migrations\n"), "{found}");
+    assert_eq!(found.matches("rule:    empty-script (").count(), 18, "{found}");
+    assert!(found.contains("so `up` and `plan` refuse it"), "{found}");
 }
 
 #[test]

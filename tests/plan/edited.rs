@@ -394,3 +394,33 @@ fn down_does_not_care_about_edits() {
         &expect!["001 down: intend postgres, run down/postgres/1, close postgres, unseal"],
     );
 }
+
+#[test]
+fn another_migration_under_the_number_of_an_applied_one_is_told_as_that() {
+    let history =
+        "001 done\n002 up/postgres/1 applied ~old\nrow 002 completed both folder~old name=regions";
+    check(
+        "001 p\n002 p~new | folder~new\n003 p",
+        history,
+        "up",
+        &expect![[r#"
+            error: 002 was applied as `regions`, and the file here is another migration: 002-name
+            hint: give the new migration the next number (004), and restore the folder of 002 `regions` from version control"#]],
+    );
+    // With a step in common it is the same one, renamed and edited.
+    check(
+        "001 p\n002 p p~new | folder~new",
+        "001 done\n002 up/postgres/1 applied\n002 up/postgres/2 applied ~old\nrow 002 completed both folder~old name=regions",
+        "up",
+        &expect![[r#"
+            error: step up/postgres/2 of 002-name was edited after it was applied (recorded <old>, file <new>)
+            hint: restore the file as it was, and put the change into a new migration; if the edit does not matter, `migrate repair --accept-checksum 002`"#]],
+    );
+    // Renamed, and nothing else.
+    check(
+        "001 p",
+        "001 up/postgres/1 applied\nrow 001 completed both name=regions",
+        "up",
+        &expect![""],
+    );
+}

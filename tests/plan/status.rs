@@ -257,3 +257,22 @@ fn lines_come_by_version_whatever_the_order_of_application() {
             002 completed: postgres completed, mongo completed, file ok"#]],
     );
 }
+
+#[test]
+fn nothing_is_completed_in_a_store_that_has_no_record_of_it() {
+    // The URL names another database, which is empty.
+    check_status(
+        "001 p\n002 p~new | folder~new\n003 p",
+        "001 up/postgres/1 applied\nrow 001 completed postgres\n002 up/postgres/1 applied ~old\nrow 002 completed postgres folder~old\n003 baseline postgres\nrow 003 baseline postgres",
+        &expect![[r#"
+            001 completed: postgres completed, mongo pending, file ok
+            002 completed: postgres completed, mongo pending, file edited
+            003 baseline: postgres baseline, mongo pending, file ok"#]],
+    );
+    // Applied, reverted, applied again.
+    check_status(
+        "001 p",
+        "001 up/postgres/1 applied reverted\n001 up/postgres/1#2 applied rank=2\nrow 001 completed postgres rank=2",
+        &expect!["001 completed: postgres completed, mongo pending, file ok"],
+    );
+}

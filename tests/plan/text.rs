@@ -4,7 +4,8 @@
 //! ```text
 //! with standalone                  the servers, see `server`
 //! 001 p m* m                       p is a step for Postgres, m one for MongoDB,
-//! 002 p~b m! | folder~b            * journaled, ! dropDatabase; another text after ~
+//! 002 p~b m! | folder~b            * journaled, ! dropDatabase, - only comments;
+//!                                  another text after ~
 //! 003 p | down m* p | order mongo | irreversible why | requires postgres 16.0
 //! ```
 //! Without `down`, every store that has a step has a down script: `p` and `m*`.
@@ -26,7 +27,8 @@
 //! stored 003 p m*                  the down scripts that both histories keep
 //! ```
 //! After each: `rank=2` (the version's number if nothing is said), `~old` (another
-//! text of step and folder), `folder~old` (of the folder alone), `run=`, `release=`.
+//! text of step and folder), `folder~old` (of the folder alone), `run=`, `release=`,
+//! `name=` (the folder was called otherwise).
 
 use expect_test::Expect;
 use lockstep::core::checksum::Checksum;
@@ -326,7 +328,10 @@ impl World {
         let row = Row {
             version,
             rank: rank(version, extra),
-            migration_name: folder_name(version),
+            migration_name: match extra.get("name") {
+                Some(name) => format!("{version}-{name}"),
+                None => folder_name(version),
+            },
             description: "name".to_owned(),
             checksum: self.folder_of(version, extra),
             status,
@@ -387,7 +392,7 @@ pub fn check_each(files: &str, histories: &[&str], goal: &str, expected: &Expect
 #[track_caller]
 pub fn check_status(files: &str, history: &str, expected: &Expect) {
     let world = World::new(files, history);
-    let lines = status::lines(&world.set, &world.histories());
+    let lines = status::lines(&world.set, &world.histories(), &world.servers.stores());
     let line = |line: &status::Line| {
         format!(
             "{} {}: postgres {}, mongo {}, file {}{}",
@@ -471,6 +476,8 @@ fn up_step(token: &str, before: &[Step]) -> Step {
         "m" => (Commit::Atomic, mongo(MongoKind::Write(Repeat::Harmless))),
         "m*" => (Commit::Journaled, mongo(MongoKind::Drop)),
         "m!" => (Commit::Journaled, mongo(MongoKind::DropDatabase)),
+        "p-" => (Commit::Atomic, Body::Postgres(PgStep::default())),
+        "m-" => (Commit::Atomic, mongo(MongoKind::Nothing)),
         _ => panic!("not a kind of step: {kind}"),
     };
     Step {

@@ -435,3 +435,26 @@ fn drop_database_is_refused_by_file_and_line() {
         hint: drop the collections by name"#]],
     );
 }
+
+#[test]
+fn what_has_no_statement_is_not_applied() {
+    check(
+        "001 p\n002 p- m-\n003 p",
+        "001 done",
+        "up",
+        &expect![[r#"
+            error: 002-name has nothing to apply: there is no statement in its files, only comments
+            hint: write into its files what it does, or delete the folder; once it was applied, what is added later would not be run"#]],
+    );
+    check("001 p\n002 p- m-\n003 p", "", "up --to 1", &expect!["001 up: run up/postgres/1, seal"]);
+}
+
+#[test]
+fn a_half_without_a_statement_is_applied_with_the_other() {
+    check("001 p- m", "", "up", &expect!["001 up: run up/postgres/1, run up/mongo/1, seal"]);
+}
+
+#[test]
+fn what_was_applied_without_a_statement_stays_applied() {
+    check("001 p- m-\n002 p", "001 done", "up", &expect!["002 up: run up/postgres/1, seal"]);
+}

@@ -58,6 +58,12 @@ where
     };
     output.object("backfill", &steered(stores, &steer, by).await?);
     output.remark(&said);
+    if *wanted != Wanted::Resume && running(stores, set, &read.histories).await?.is_empty() {
+        let until = if steering.paused.is_some() { "resume" } else { "speed 1" };
+        output.remark(&format!(
+            "none is at work now: it holds for those that begin later, until `migrate backfill {until}`"
+        ));
+    }
     Ok(Exit::Ok)
 }
 

@@ -40,7 +40,13 @@ pub async fn run(global: &Global, output: &Output) -> Result<Exit, Failure> {
     let ok = findings.iter().all(|finding| finding.level != Level::Problem);
     output.object("doctor", &json!({ "ok": ok, "findings": objects(&findings) }));
     let look = output.result_look;
-    let mut lines: Vec<String> = findings.iter().map(|finding| line(finding, look)).collect();
+    // Of one store it is said by its name what is said of both together.
+    let whole = match (&config.postgres, &config.mongo) {
+        (Some(_), None) => StoreName::Postgres.title(),
+        (None, Some(_)) => StoreName::Mongo.title(),
+        _ => "both",
+    };
+    let mut lines: Vec<String> = findings.iter().map(|it| line(it, whole, look)).collect();
     lines.push(summary(&findings, look));
     output.result(&lines.join("\n"));
     Ok(match doctor::verdict(&findings) {
@@ -76,7 +82,7 @@ const NO_ANSWER: &str = "check that the database is up and the URL is right (`mi
 async fn examine(mut stores: Stores<Postgres, Mongo>, set: &MigrationSet) -> Vec<Finding> {
     let mut findings = Vec::new();
     let read = histories(&mut stores, &mut findings).await;
-    let lines = status::lines(set, &read.histories);
+    let lines = status::lines(set, &read.histories, &stores.configured());
     let needs = Needs::of(set, &lines);
     let clock = SystemClock;
     let (postgres, mongo) = futures_util::future::join(
@@ -171,7 +177,7 @@ fn answered<T>(answer: Option<Result<T, StoreError>>, findings: &mut Vec<Finding
     }
 }
 
-fn line(finding: &Finding, look: Look) -> String {
+fn line(finding: &Finding, whole: &'static str, look: Look) -> String {
     let mark = |symbol: &'static str, word: &'static str| look.symbol(symbol, word);
     let mark = match finding.level {
         Level::Ok => look.good(mark("✓", "ok     ")),
@@ -179,12 +185,40 @@ fn line(finding: &Finding, look: Look) -> String {
         Level::Warning => look.warn(mark("!", "warning")),
         Level::Problem => look.bad(mark("✗", "problem")),
     };
-    let store = finding.store.map_or("both", StoreName::title);
-    let mut text = format!("{mark} {store:<8} {:<16} {}", finding.check.word(), finding.message);
+    let store = finding.store.map_or(whole, StoreName::title);
+    // A pipe gets lines that can be searched.
+    let fit = |text: &str, before: usize, margin: usize| match look.terminal {
+        true => wrap_after(before, text, look.width, margin),
+        false => text.to_owned(),
+    };
+    let head = format!("{mark} {store:<8} {:<16} ", finding.check.word());
+    let message = fit(&finding.message, console::measure_text_width(&head), 4);
+    let mut text = format!("{head}{message}");
     if let Some(next) = &finding.next {
-        text.push_str(&format!("\n    {}: {next}", look.bold("next")));
+        text.push_str(&format!("\n    {}: {}", look.bold("next"), fit(next, 10, 6)));
     }
     text
+}
+
+/// A text in lines that fit, the first behind what is there already, the others behind a
+/// margin.
+fn wrap_after(before: usize, text: &str, width: usize, margin: usize) -> String {
+    let mut lines: Vec<String> = Vec::new();
+    let mut room = width.saturating_sub(before);
+    let mut line = String::new();
+    for word in text.split(' ') {
+        let is_full = line.chars().count() + 1 + word.chars().count() > room;
+        if is_full && !line.is_empty() {
+            lines.push(std::mem::take(&mut line));
+            room = width.saturating_sub(margin);
+        }
+        if !line.is_empty() {
+            line.push(' ');
+        }
+        line.push_str(word);
+    }
+    lines.push(line);
+    lines.join(&format!("\n{:margin$}", ""))
 }
 
 fn summary(findings: &[Finding], look: Look) -> String {

@@ -82,10 +82,9 @@ fn run_lines(run: &RunSeen, look: Look, volume: Volume) -> String {
     // Nobody knows how far a run came that died; what it did is recorded.
     let unknown = if run.finished_at.is_some() && run.outcome != "died" { "nothing" } else { "?" };
     let to = run.to_version.map_or(unknown.to_owned(), |version| version.to_string());
-    let outcome = match run.outcome.as_str() {
-        "ok" => look.good("ok"),
-        other => look.warn(other),
-    };
+    // What is painted is as wide as what is not.
+    let outcome = format!("{:<7}", run.outcome);
+    let outcome = if run.outcome == "ok" { look.good(&outcome) } else { look.warn(&outcome) };
     let took = run.finished_at.map(|at| {
         let ms = u64::try_from(at.0 - run.started_at.0).unwrap_or(0);
         duration(Duration::from_millis(ms))
@@ -94,7 +93,7 @@ fn run_lines(run: &RunSeen, look: Look, volume: Volume) -> String {
     let id = format!("run {}", short(&run.run_id, volume));
     let who = [Some(run.started_by.clone()), took, Some(id), release];
     let who = who.into_iter().flatten().collect::<Vec<_>>().join(", ");
-    let what = format!("{}  {:<5} {outcome}  {from} → {to}", local(run.started_at), run.command);
+    let what = format!("{}  {:<8} {outcome}  {from} → {to}", local(run.started_at), run.command);
     // The letters, without what colours them.
     let width = console::measure_text_width(&what) + 2 + who.chars().count();
     // A line of a pipe is one line, as long as it is.
@@ -245,7 +244,7 @@ mod tests {
             .map(str::trim_start)
             .collect();
         expect![[r"
-            up    failed  nothing → 002
+            up       failed   nothing → 002
             deploy@shop-migrations-7f8d9c6b5-xk2lp, 209 ms, run a27efb8a, release 2026.11…
             error: 002/up/postgres/1: failed to run the step in Postgres: no relation002/…"]]
         .assert_eq(&lines.join("\n"));

@@ -21,7 +21,7 @@ use crate::core::plan;
 use crate::core::problem::Problem;
 use crate::engine::baseline as engine;
 use crate::engine::lock;
-use crate::source::{self, SourceError};
+use crate::source::{self, Lacking, SourceError};
 use crate::store::Stores;
 use crate::store::mongo::Mongo;
 use crate::store::postgres::Postgres;
@@ -317,7 +317,8 @@ async fn open(global: &Global, config: Config, set: MigrationSet) -> Result<Proj
     let run = this_run("import");
     let lock_wait = global.lock_wait.unwrap_or(config.lock_wait);
     let (stores, servers) = connect(&config, &run.id, global.wait).await?;
-    Ok(Project { config, set, stores, servers, run, lock_wait })
+    let lacking = Lacking::new();
+    Ok(Project { config, set, lacking, stores, servers, run, lock_wait })
 }
 
 /// What the tool has applied, in every store in which it has a part.

@@ -1,9 +1,10 @@
 //! `migrate init`: a project that runs as it is written.
 
-use crate::cli::args::Global;
+use crate::cli::args::{self, Global};
 use crate::cli::exit::Exit;
 use crate::cli::failure::Failure;
 use crate::cli::output::Output;
+use crate::core::id::StoreName;
 use serde_json::json;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -14,15 +15,7 @@ const MIGRATE_TOML: &str = r#"# Settings of `migrate`; every key is optional. do
 
 dir = "migrations"
 
-[postgres]
-url = "${DATABASE_URL}"     # postgres://user:password@host:5432/database
-
-[mongo]
-url = "${MONGODB_URI}"      # mongodb://host:27017/database
-
-# One of the two is enough: delete the section of the other, and its files in
-# migrations/001-first.
-
+{stores}
 # [hooks]                   # they get the event as JSON on stdin
 # before_up = ["./backup.sh"]
 # on_failure = ["./notify.sh"]
@@ -31,6 +24,21 @@ url = "${MONGODB_URI}"      # mongodb://host:27017/database
 # cleanup.policy = "next-release"
 # throttle.window = "22:00-06:00"
 "#;
+
+const POSTGRES: &str = "\
+[postgres]
+url = \"${DATABASE_URL}\"     # postgres://user:password@host:5432/database
+";
+
+const MONGO: &str = "\
+[mongo]
+url = \"${MONGODB_URI}\"      # mongodb://host:27017/database
+";
+
+const ONE_IS_ENOUGH: &str = "\
+# One of the two is enough: delete the section of the other, and its files in
+# migrations/001-first.
+";
 
 const UP_SQL: &str = "\
 -- What `migrate up` does in Postgres. The whole file runs in one transaction,
@@ -73,24 +81,31 @@ db.profiles.drop();
 ///
 /// # Errors
 /// Exit code 2 when something is there already; nothing is overwritten.
-pub fn run(global: &Global, output: &Output) -> Result<Exit, Failure> {
+pub fn run(global: &Global, args: args::Init, output: &Output) -> Result<Exit, Failure> {
+    let only: Option<StoreName> = args.store.map(Into::into);
+    let has = |store: StoreName| only.is_none_or(|only| only == store);
     let dir = global.dir.clone().unwrap_or_else(|| PathBuf::from("migrations"));
     let config = global.config.clone().unwrap_or_else(|| PathBuf::from("migrate.toml"));
     let first = dir.join("001-first");
-    let settings = match &global.dir {
-        Some(dir) => {
-            let dir = toml::Value::String(dir.display().to_string()).to_string();
-            MIGRATE_TOML.replace("\"migrations\"", &dir)
-        }
-        None => MIGRATE_TOML.to_owned(),
+    let stores = match only {
+        None => [POSTGRES, MONGO, ONE_IS_ENOUGH].join("\n"),
+        Some(StoreName::Postgres) => POSTGRES.to_owned(),
+        Some(StoreName::Mongo) => MONGO.to_owned(),
     };
-    let files = [
-        (config, settings),
-        (first.join("up.sql"), UP_SQL.to_owned()),
-        (first.join("down.sql"), DOWN_SQL.to_owned()),
-        (first.join("up.mongodb.js"), UP_JS.to_owned()),
-        (first.join("down.mongodb.js"), DOWN_JS.to_owned()),
-    ];
+    let mut settings = MIGRATE_TOML.replace("{stores}", &stores);
+    if let Some(dir) = &global.dir {
+        let dir = toml::Value::String(dir.display().to_string()).to_string();
+        settings = settings.replace("\"migrations\"", &dir);
+    }
+    let mut files = vec![(config, settings)];
+    if has(StoreName::Postgres) {
+        files.push((first.join("up.sql"), UP_SQL.to_owned()));
+        files.push((first.join("down.sql"), DOWN_SQL.to_owned()));
+    }
+    if has(StoreName::Mongo) {
+        files.push((first.join("up.mongodb.js"), UP_JS.to_owned()));
+        files.push((first.join("down.mongodb.js"), DOWN_JS.to_owned()));
+    }
     let taken = files.iter().map(|(path, _)| path).find(|path| path.exists());
     let full = fs::read_dir(&dir).is_ok_and(|mut entries| entries.next().is_some());
     if let Some(taken) = taken.or_else(|| full.then_some(&dir)) {
@@ -107,9 +122,14 @@ pub fn run(global: &Global, output: &Output) -> Result<Exit, Failure> {
         output.remark(&format!("wrote {}", path.display()));
         written.push(path.display().to_string());
     }
-    output.remark(
-        "next: set DATABASE_URL and MONGODB_URI, or `migrate sandbox`; then `migrate plan`",
-    );
+    let variables = match only {
+        None => "DATABASE_URL and MONGODB_URI",
+        Some(StoreName::Postgres) => "DATABASE_URL",
+        Some(StoreName::Mongo) => "MONGODB_URI",
+    };
+    output.remark(&format!(
+        "next: set {variables}, or `migrate sandbox`; then `migrate plan` shows what the first migration does, and `migrate up` does it"
+    ));
     output.object("init", &json!({ "files": written }));
     Ok(Exit::Ok)
 }

@@ -57,6 +57,12 @@ fn lint_project(
         }
         of_source(error, &config)
     })?;
+    for input in inputs.iter().filter(|input| !input.lacking.is_empty()) {
+        let folder = &input.migration.folder;
+        output.remark(&format!(
+            "{folder} is a template without all of its values: it is looked at with the names in their place"
+        ));
+    }
     let (found, migrations) = match &args.base {
         None => (lint::lint(&inputs, &settings), inputs.len()),
         Some(name) => {

@@ -27,6 +27,12 @@ pub fn run(global: &Global, args: &args::New, output: &Output) -> Result<Exit, F
         return Err(usage("BAD_NAME", "the name has no letter and no digit".to_owned())
             .next("say what the migration does: `migrate new add user preferences`"));
     }
+    let lost = lost(&args.name.join(" "));
+    if !lost.is_empty() {
+        output.remark(&format!(
+            "a folder's name has a to z, digits, `-` and `_`: `{lost}` is left out of it"
+        ));
+    }
     let config = configure(global)?;
     let dir = config.dir.clone();
     let folders = folders(&dir).map_err(|error| {
@@ -157,16 +163,60 @@ fn near(path: &Path) -> &Path {
     here.and_then(|here| path.strip_prefix(here).ok()).unwrap_or(path)
 }
 
+/// How letters that a folder's name cannot have are written without their marks.
+const PLAIN: [(&str, &str); 24] = [
+    ("ä", "ae"),
+    ("ö", "oe"),
+    ("ü", "ue"),
+    ("ß", "ss"),
+    ("æ", "ae"),
+    ("œ", "oe"),
+    ("å", "aa"),
+    ("ø", "oe"),
+    ("þ", "th"),
+    ("áàâãăą", "a"),
+    ("çćč", "c"),
+    ("ďđð", "d"),
+    ("éèêëěęė", "e"),
+    ("ğ", "g"),
+    ("íìîïı", "i"),
+    ("ł", "l"),
+    ("ñńň", "n"),
+    ("óòôõő", "o"),
+    ("řŕ", "r"),
+    ("śšşș", "s"),
+    ("ťţț", "t"),
+    ("úùûůű", "u"),
+    ("ýÿ", "y"),
+    ("źžż", "z"),
+];
+
 /// `Add user preferences!` is `add-user-preferences`.
 fn slug(name: &str) -> String {
+    let plain = |c: char| {
+        let known = PLAIN.iter().find(|(letters, _)| letters.contains(c));
+        known.map_or_else(|| c.to_string(), |(_, plain)| (*plain).to_owned())
+    };
     let kept = name
         .to_lowercase()
+        .chars()
+        .map(plain)
+        .collect::<String>()
         .replace(|c: char| !c.is_ascii_lowercase() && !c.is_ascii_digit() && c != '_', "-");
     kept.split('-').filter(|word| !word.is_empty()).collect::<Vec<_>>().join("-")
 }
 
+/// The letters of a name that are not in its slug.
+fn lost(name: &str) -> String {
+    let is_lost = |c: &char| c.is_alphanumeric() && slug(&c.to_string()).is_empty();
+    name.chars().filter(is_lost).collect()
+}
+
 /// The folder names in the migrations folder; none when it is not there.
-fn folders(dir: &Path) -> std::io::Result<Vec<String>> {
+///
+/// # Errors
+/// It cannot be read.
+pub fn folders(dir: &Path) -> std::io::Result<Vec<String>> {
     let entries = match fs::read_dir(dir) {
         Ok(entries) => entries,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
@@ -212,7 +262,9 @@ mod tests {
     #[test]
     fn a_name_becomes_a_folder_name() {
         assert_eq!(slug("Add user preferences!"), "add-user-preferences");
-        assert_eq!(slug("  über  x_y "), "ber-x_y");
+        assert_eq!(slug("  Über  x_y "), "ueber-x_y");
+        assert_eq!(slug("Señor Čapek naïve"), "senor-capek-naive");
+        assert_eq!(lost("Straße 日本 !"), "日本");
         assert_eq!(slug("!!"), "");
     }
 }

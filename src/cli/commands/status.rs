@@ -1,11 +1,14 @@
 //! `migrate status`.
 
 use crate::cli::args::{self, Global};
+use crate::cli::commands::up::complete;
 use crate::cli::exit::Exit;
 use crate::cli::failure::Failure;
 use crate::cli::output::Output;
-use crate::cli::project::{self, Project};
-use crate::core::plan::{Goal, PlanError, Up};
+use crate::cli::project::{self, Files, Project};
+use crate::core::history::RunSeen;
+use crate::core::id::Version;
+use crate::core::plan::{Goal, PlanError, Up, Waits};
 use crate::core::server::Servers;
 use crate::core::status::{FileState, Line, State, lines};
 use crate::engine::lock::{self, Read};
@@ -13,6 +16,7 @@ use crate::engine::run::{RunError, plan_now};
 use crate::report::human::{Look, Volume, clip, duration, wrap};
 use crate::report::{local, utc};
 use serde_json::{Value, json};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 /// Runs the command.
@@ -27,19 +31,27 @@ pub async fn run(global: &Global, args: args::Status, output: &Output) -> Result
             output.remark(&format!("{} = {}  {origin}", setting.key, setting.value));
         }
     }
-    let mut project = Project::open(global, "status").await?;
+    let mut project = Project::open_with(global, "status", Files::Compared).await?;
     let read = lock::read(&mut project.stores).await?;
-    let lines = lines(&project.set, &read.histories);
+    project.check_values(&read.histories)?;
+    let lines = lines(&project.set, &read.histories, &project.stores.configured());
     let paired = lock::check_pair(&project.stores, &read);
     let pending = lines.iter().filter(|line| line.state.is_pending()).count();
     output.object("status", &object(&project.servers, &read, paired.is_ok(), pending, &lines));
-    output.result(&table(&lines, output.result_look));
+    let planned = planned(&mut project, &read).await;
+    let mut notes = Notes::default();
+    if let Ok(waiting) = &planned {
+        let line = |it: &Waits| (it.version, format!("waits behind {}: {}", it.behind, it.why));
+        notes.waits = waiting.iter().map(line).collect();
+    }
+    notes.failed = failures(&mut project, &lines).await?;
+    output.result(&table(&lines, &notes, output.result_look));
     if read.is_virgin() {
         output.result("these databases were never migrated by migrate; nothing was created");
     }
     output.result(&summary(&project, &read, &lines, output.result_look));
     paired?;
-    refused(&mut project, &read).await?;
+    planned?;
     match pending {
         0 => Ok(Exit::Ok),
         _ if args.exit_code => Ok(Exit::Pending),
@@ -47,12 +59,17 @@ pub async fn run(global: &Global, args: args::Status, output: &Output) -> Result
     }
 }
 
+/// What `up` makes of it: the migrations that may not begin yet.
+///
+/// # Errors
 /// A history that nobody but a person can have left: what `up` says against it. That
 /// files do not fit it stands in the table.
-async fn refused(project: &mut Project, read: &Read) -> Result<(), Failure> {
+async fn planned(project: &mut Project, read: &Read) -> Result<Vec<Waits>, Failure> {
+    let mut goal = Goal::Up(Up::default());
+    complete(&mut goal, project);
     let Project { stores, set, servers, .. } = project;
-    let goal = Goal::Up(Up::default());
     match plan_now(stores, set, servers, &goal).await {
+        Ok((plan, _)) => Ok(plan.waiting),
         // Only who has the lease knows what is so.
         Err(RunError::Plan(error)) if read.lease.is_none() => match error {
             PlanError::Gap { .. }
@@ -60,10 +77,51 @@ async fn refused(project: &mut Project, read: &Read) -> Result<(), Failure> {
             | PlanError::Forged { .. }
             | PlanError::Unreadable { .. }
             | PlanError::Stray { .. } => Err(error.into()),
-            _ => Ok(()),
+            _ => Ok(Vec::new()),
         },
-        _ => Ok(()),
+        _ => Ok(Vec::new()),
     }
+}
+
+/// What there is to say below a migration besides its own states.
+#[derive(Clone, Debug, Default)]
+struct Notes {
+    /// Of those that wait.
+    waits: BTreeMap<Version, String>,
+    /// Of those that stopped in the middle: what the last run said.
+    failed: BTreeMap<Version, String>,
+}
+
+/// Why migrations stopped in the middle, as the audit log has it. A run that went on
+/// since and came further says something else, or nothing.
+async fn failures(
+    project: &mut Project,
+    lines: &[Line],
+) -> Result<BTreeMap<Version, String>, Failure> {
+    let mut failures = BTreeMap::new();
+    let partial: Vec<&Line> = lines.iter().filter(|it| it.state == State::Partial).collect();
+    if partial.is_empty() {
+        return Ok(failures);
+    }
+    let mut runs: Vec<RunSeen> = Vec::new();
+    if let Some(postgres) = &mut project.stores.postgres {
+        runs.extend(postgres.runs().await?);
+    }
+    if let Some(mongo) = &mut project.stores.mongo {
+        runs.extend(mongo.runs().await?);
+    }
+    runs.retain(|run| run.error.is_some());
+    runs.sort_by_key(|run| std::cmp::Reverse(run.started_at));
+    for line in partial {
+        let mark = format!("{}/", line.version);
+        let is_later =
+            |run: &&RunSeen| line.executed_at.is_none_or(|at| run.finished_at >= Some(at));
+        let mut errors = runs.iter().filter(is_later).filter_map(|run| run.error.as_deref());
+        if let Some(error) = errors.find_map(|error| error.strip_prefix(&mark)) {
+            failures.insert(line.version, format!("failed at {error}"));
+        }
+    }
+    Ok(failures)
 }
 
 fn summary(project: &Project, read: &Read, migrations: &[Line], look: Look) -> String {
@@ -107,7 +165,7 @@ fn summary(project: &Project, read: &Read, migrations: &[Line], look: Look) -> S
 }
 
 /// One line per migration, as wide as there is room.
-fn table(lines: &[Line], look: Look) -> String {
+fn table(lines: &[Line], notes: &Notes, look: Look) -> String {
     if lines.is_empty() {
         return "no migrations".to_owned();
     }
@@ -154,7 +212,7 @@ fn table(lines: &[Line], look: Look) -> String {
             row.push((took.unwrap_or_default(), plain));
             row.push((clip(line.release.as_deref().unwrap_or_default(), RELEASE), plain));
         }
-        let notes = notes(line);
+        let notes = notes_of(line, notes);
         if wide {
             let style = notes.last().map_or(plain, |(_, style)| *style);
             let notes: Vec<String> = notes.into_iter().map(|(text, _)| text).collect();
@@ -162,7 +220,13 @@ fn table(lines: &[Line], look: Look) -> String {
             rows.push(row);
         } else {
             rows.push(row);
-            rows.extend(notes.into_iter().map(|note| vec![(String::new(), plain), note]));
+            /// In front of a note, and behind it.
+            const MARGIN: usize = 6;
+            let width = if look.terminal { look.width - MARGIN } else { usize::MAX };
+            for (text, style) in notes {
+                let parts = wrap(&text, width).into_iter();
+                rows.extend(parts.map(|part| vec![(String::new(), plain), (part, style)]));
+            }
         }
     }
     columns(&rows, look)
@@ -192,8 +256,13 @@ fn columns(rows: &[Row], look: Look) -> String {
 }
 
 /// What there is to say about a migration besides its states.
-fn notes(line: &Line) -> Row {
+fn notes_of(line: &Line, besides: &Notes) -> Row {
     let mut notes: Row = Vec::new();
+    for said in [besides.failed.get(&line.version), besides.waits.get(&line.version)] {
+        notes.extend(said.map(|text| -> (String, fn(Look, &str) -> String) {
+            (text.clone(), |look, text| look.warn(text))
+        }));
+    }
     if let Some(phase) = line.phase {
         let text = match line.state {
             State::Held => format!("held: `migrate cleanup {}` finishes it", line.version),
@@ -283,7 +352,7 @@ pub(crate) fn object(
 mod tests {
     use super::*;
     use crate::core::history::Timestamp;
-    use crate::core::id::{Phase, Version};
+    use crate::core::id::Phase;
     use expect_test::expect;
 
     fn line(version: u64, name: &str, state: State) -> Line {
@@ -317,12 +386,20 @@ mod tests {
             edited,
             line(5, "later", State::Pending),
         ];
+        let notes = Notes {
+            waits: [(Version(5), "waits behind 002: both touch users in Postgres".to_owned())].into(),
+            failed: [(
+                Version(3),
+                "failed at execute/b: failed to run the step in Postgres: no relation of this name is there, and nobody knows why".to_owned(),
+            )]
+            .into(),
+        };
         let at = |width| {
             let look = Look { colour: false, terminal: true, width };
-            let text = table(&lines, look);
+            let text = table(&lines, &notes, look);
             assert!(text.lines().all(|line| line.chars().count() <= width), "{text}");
             let text = text.replace(&local(Timestamp(1_790_000_000_000)), "2026-09-21 14:13:20");
-            let coloured = table(&lines, Look { colour: true, ..look });
+            let coloured = table(&lines, &notes, Look { colour: true, ..look });
             assert_eq!(coloured.lines().count(), text.lines().count());
             text.lines().map(|line| format!("|{line}")).collect::<Vec<_>>().join("\n")
         };

@@ -9,10 +9,11 @@ use crate::cli::telemetry::Telemetry;
 use crate::core::id::Phase;
 use crate::core::migration::OnFailure;
 use crate::core::parse::manifest::CleanupPolicy;
-use crate::core::plan::{Goal, OutOfOrder, Plan, Up, Waits};
+use crate::core::plan::{Goal, OutOfOrder, Plan, Up};
 use crate::engine::hook::Moment;
 use crate::engine::run::{self, Meanwhile, Report, Settings};
 use crate::report::human::{Volume, duration, migrations};
+use crate::report::plan::waits_line;
 use serde_json::Value;
 use std::time::Instant;
 
@@ -104,9 +105,8 @@ pub fn say_held(report: &Report, output: &Output) {
     for version in &report.held {
         output.remark(&format!("{version} is held: `migrate cleanup {version}` finishes it"));
     }
-    for Waits { folder, behind, why, .. } in &report.waiting {
-        let text = format!("{folder} waits behind {behind}: {why}");
-        output.remark(&output.look.warn(&text));
+    for waits in &report.waiting {
+        output.remark(&output.look.warn(&waits_line(waits)));
     }
 }
 

@@ -4,7 +4,7 @@ use crate::cli::args::Global;
 use crate::cli::exit::Exit;
 use crate::cli::failure::{Failure, stopped};
 use crate::cli::output::{Output, SystemClock};
-use crate::cli::project::{Project, stop_on_signals};
+use crate::cli::project::{Files, Project, stop_on_signals};
 use crate::core::id::Version;
 use crate::core::status::{self, State};
 use crate::core::step::{Body, Timeouts};
@@ -19,7 +19,14 @@ use serde_json::{Value, json};
 /// # Errors
 /// See docs/cli.md for the exit codes.
 pub async fn run(global: &Global, output: &Output) -> Result<Exit, Failure> {
-    let mut project = Project::open(global, "verify").await?;
+    let mut project = Project::open_with(global, "verify", Files::Compared).await?;
+    let read = lock::read(&mut project.stores).await?;
+    project.check_values(&read.histories)?;
+    for version in project.lacking.keys() {
+        output.remark(&format!(
+            "{version} is a template whose values are not known here: its checksum is compared, and its invariants are not asked"
+        ));
+    }
     let mut findings = findings(&mut project).await?;
     // Of histories that disagree nobody knows what is finished.
     if findings.is_empty() {
@@ -47,7 +54,7 @@ const BROKEN: &str = "INVARIANT_BROKEN";
 /// The invariants of finished migrations that are to hold for good and do not.
 async fn lasting(project: &mut Project) -> Result<Vec<Finding>, Failure> {
     let histories = lock::read(&mut project.stores).await?.histories;
-    let lines = status::lines(&project.set, &histories);
+    let lines = status::lines(&project.set, &histories, &project.stores.configured());
     let is_finished = |version: Version| {
         lines.iter().any(|line| line.version == version && line.state == State::Completed)
     };

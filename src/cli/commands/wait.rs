@@ -2,6 +2,7 @@
 //! takes no lease, and needs no more than the right to read.
 
 use crate::cli::args::{self, Global};
+use crate::cli::commands::new::folders;
 use crate::cli::config::Config;
 use crate::cli::exit::Exit;
 use crate::cli::failure::Failure;
@@ -13,11 +14,13 @@ use crate::cli::project::{
 use crate::core::duration::show;
 use crate::core::history::RowStatus;
 use crate::core::id::{StoreName, Version};
+use crate::core::parse::folder::parse_name;
 use crate::engine::lock::{self, Read, jitter};
 use crate::store::Stores;
 use crate::store::mongo::Mongo;
 use crate::store::postgres::Postgres;
 use serde_json::json;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 /// As good as never.
@@ -45,6 +48,7 @@ pub async fn run(global: &Global, args: &args::Wait, output: &Output) -> Result<
         began: Instant::now(),
         limit: args.timeout.or(global.wait),
         id: this_run("wait").id,
+        dir: config.dir.clone(),
         output,
     };
     let work = Box::pin(async {
@@ -63,6 +67,8 @@ struct Waiting<'a> {
     began: Instant,
     limit: Option<Duration>,
     id: String,
+    /// Where migrations are, if there are any: an application has none at hand.
+    dir: PathBuf,
     output: &'a Output,
 }
 
@@ -131,11 +137,23 @@ impl Waiting<'_> {
             if !std::mem::replace(&mut told, true) {
                 let lacking: Vec<&str> = lacking.iter().map(|(_, what)| what.as_str()).collect();
                 self.output.remark(&format!("waiting for {version}: {}", lacking.join("; ")));
+                if self.is_unknown(version) {
+                    self.output.remark(&format!(
+                        "there is no file of {version} here: a newer release may bring it; or is it another number?"
+                    ));
+                }
             }
             let part = pause.mul_f64(jitter(&self.id, self.began.elapsed()));
             tokio::time::sleep(part.min(left)).await;
             pause = (pause * 2).min(POLL_MAX);
         }
+    }
+
+    /// Whether the migrations that are at hand, if any are, have no such version.
+    fn is_unknown(&self, version: Version) -> bool {
+        let Ok(folders) = folders(&self.dir) else { return false };
+        let mut versions = folders.iter().filter_map(|name| Some(parse_name(name).ok()?.0));
+        !folders.is_empty() && !versions.any(|it| it == version)
     }
 
     fn done(&self, stores: &Stores<Postgres, Mongo>, wanted: Option<Version>) {

@@ -192,8 +192,13 @@ impl Layers<'_> {
                         ("mongo.url", _) => ", or MONGODB_URI, or --mongo",
                         _ => "",
                     };
+                    let without = match entry.name.as_str() {
+                        "postgres.url" => "; a project without Postgres has no [postgres] here",
+                        "mongo.url" => "; a project without MongoDB has no [mongo] here",
+                        _ => "",
+                    };
                     let hint = format!(
-                        "set {variable}{instead}, or write a default as ${{{variable}:-…}}"
+                        "set {variable}{instead}, or write a default as ${{{variable}:-…}}{without}"
                     );
                     let problem = Box::new(file.problem(entry, message, hint));
                     ConfigError::Unset { variable, problem }

@@ -202,6 +202,20 @@ const USAGE: &[ErrorCode] = &[
         &["Drop the collections by name."],
     ),
     code(
+        "EMPTY_MIGRATION",
+        &[Exit::Usage],
+        "A migration that is pending has no statement, only comments. Nothing was changed.",
+        &[
+            "`migrate new` wrote its folder, and nobody has written into it yet.",
+            "`migrate import` found nothing in it that it can write down as a statement, and left it to a person as a comment.",
+        ],
+        &[
+            "Write into its files what it does. Applied as it is, it would be recorded as done, and what is written into it later would never be run.",
+            "If it is not needed, delete its folder.",
+        ],
+    )
+    .looks("error: 007-add-things has nothing to apply: there is no statement in its files, only comments"),
+    code(
         "GIT_FAILED",
         &[Exit::Usage],
         "`lint --base`: git did not answer a question.",
@@ -532,10 +546,11 @@ const HISTORY: &[ErrorCode] = &[
         &[
             "Somebody corrected a migration that had been applied somewhere.",
             "A branch was merged that changed it; line ends were converted.",
+            "A file that had nothing but comments when it was applied was filled in afterwards.",
         ],
         &[
             "Restore the file from version control, and put the change into a new migration.",
-            "If the edit does not matter (a comment): `migrate repair --accept-checksum VERSION`.",
+            "If the edit does not matter (a comment): `migrate repair --accept-checksum VERSION`. What was added is not run by that.",
         ],
     ),
     code(
@@ -696,6 +711,20 @@ const HISTORY: &[ErrorCode] = &[
         ],
         &["Run it with the values of then.", "Or take back what is applied of it: `migrate down`."],
     ),
+    code(
+        "VERSION_TAKEN",
+        &[Exit::Conflict],
+        "A folder has the number of another migration that is applied. Nothing was changed.",
+        &[
+            "Two branches took the same number, and the folder of the one that was applied is gone.",
+            "The folder of an applied migration was renamed, and its files were changed.",
+        ],
+        &[
+            "Give the new migration the next number (the message names it), and restore the folder of the applied one from version control.",
+            "If it is the same migration, restore its name; what differs is then told as an edit.",
+        ],
+    )
+    .looks("error: 005 was applied as `regions`, and the file here is another migration: 005-bad"),
 ];
 
 /// A database or a limit of time.

@@ -3,7 +3,7 @@
 //! Invariant: nothing else names `squawk_linter`. It has no promise of stability,
 //! so what it calls its rules ends here, and what it says of them is not used.
 
-use crate::core::parse::sql::tree::{STACK_BYTES, beyond_limits};
+use crate::core::parse::sql::tree::{STACK_BYTES, beyond_limits, tree};
 use squawk_linter::{Linter, Rule as Squawk};
 use squawk_syntax::SourceFile;
 use std::ops::Range;
@@ -64,6 +64,14 @@ const HAZARDS: [(Squawk, Known); 24] = [
     (Squawk::PreferTimestampTz, Known::TimestampWithoutZone),
     (Squawk::PreferRobustStmts, Known::NotRobust),
 ];
+
+/// Why the hazards of a statement are not known, if it is one that may have some.
+pub(super) fn unread(statement: &str) -> Option<String> {
+    if !is_looked_into(statement) {
+        return None;
+    }
+    tree(statement, |_| ()).err()
+}
 
 /// The hazards in the statements of a script that stand at these places, each with
 /// its own place.

@@ -3,6 +3,7 @@
 mod backfill_without_invariant;
 mod cleanup_without_invariant;
 mod down_forgets;
+mod empty_script;
 mod irreversible_without_reason;
 mod prepare_not_additive;
 
@@ -13,6 +14,7 @@ pub(super) const RULES: &[&Rule] = &[
     &cleanup_without_invariant::RULE,
     &prepare_not_additive::RULE,
     &down_forgets::RULE,
+    &empty_script::RULE,
     &irreversible_without_reason::RULE,
     &backfill_without_invariant::RULE,
 ];

@@ -33,6 +33,7 @@ mod rewrite_table;
 mod set_not_null;
 mod truncate;
 mod unique_constraint_without_index;
+mod unreadable_sql;
 mod update_without_where;
 mod volatile_default;
 mod work_under_lock;
@@ -70,6 +71,7 @@ pub(super) const RULES: &[&Rule] = &[
     &work_under_lock::RULE,
     &enum_value_used::RULE,
     &dynamic_sql::RULE,
+    &unreadable_sql::RULE,
     &prefer_bigint_over_int::RULE,
     &prefer_bigint_over_smallint::RULE,
     &prefer_identity::RULE,

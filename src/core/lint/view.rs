@@ -201,6 +201,11 @@ impl<'a> View<'a> {
         for anchor in sql.chain(mongo).chain(named) {
             places.entry(&anchor.file).or_default().push(anchor.statement.clone());
         }
+        // What is said of a file without a statement is said of its first line.
+        for (file, text) in self.texts {
+            let line = 0..text.find('\n').unwrap_or(text.len());
+            places.entry(file).or_insert_with(|| vec![line]);
+        }
         for ranges in places.values_mut() {
             ranges.sort_by_key(|range| (range.start, range.end));
             ranges.dedup();
@@ -452,10 +457,15 @@ impl<'a> Subject<'a> {
         let mut anchors = sql.chain(self.view.mongo.iter().map(|statement| &statement.anchor));
         anchors.find(|anchor| anchor.file == step.file).cloned().or_else(|| {
             // It has nothing but comments.
-            let text = self.view.texts.get(&step.file).map_or("", String::as_str);
-            let range = 0..text.find('\n').unwrap_or(text.len());
-            Some(Anchor { file: step.file.clone(), statement: range.clone(), range })
+            Some(self.opening(&step.file))
         })
+    }
+
+    /// The first line of a file.
+    pub fn opening(&self, file: &str) -> Anchor {
+        let text = self.view.texts.get(file).map_or("", String::as_str);
+        let range = 0..text.find('\n').unwrap_or(text.len());
+        Anchor { file: file.to_owned(), statement: range.clone(), range }
     }
 
     /// Whether a script of this phase goes down in this store.

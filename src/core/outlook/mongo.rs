@@ -153,6 +153,8 @@ pub(super) fn outlook(
             "insert" => {
                 let documents = document.get_array("documents").map_or(0, Vec::len);
                 touch.matches = u64::try_from(documents).ok();
+                // What is inserted is of no others.
+                touch.rows = None;
                 before.collections.insert(subject.clone());
             }
             "create" => {

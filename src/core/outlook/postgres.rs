@@ -172,7 +172,13 @@ pub(super) fn outlook(text: &str, facts: &PostgresFacts, before: &mut Before) ->
         warn(&touch, effect, facts, &mut outlook);
         outlook.touches.push(touch);
     }
-    let unknown = effects.unknown.map(|why| format!("what it locks: {why}"));
+    if let (true, Some(why)) = (effects.unread, &effects.unknown) {
+        outlook.warnings.push(format!(
+            "what it locks and rewrites is not known: {why}; try it in `migrate sandbox`"
+        ));
+    }
+    let unknown = effects.unknown.filter(|_| !effects.unread);
+    let unknown = unknown.map(|why| format!("what it locks: {why}"));
     outlook.unknown = outlook.unknown.or(unknown).or_else(|| {
         let why = facts.unknown.as_ref().filter(|_| !outlook.touches.is_empty())?;
         Some(format!("how large its tables are: {why}"))

@@ -5,6 +5,7 @@ mod named;
 mod script;
 
 pub use name::{folder as parse_name, is_hidden, is_ignored};
+pub use script::of_nothing;
 
 use crate::core::checksum::{Checksum, normalize};
 use crate::core::id::{Direction, Phase, StoreName, Version};
@@ -16,7 +17,7 @@ use crate::core::step::{Body, Commit, Step, Timeouts};
 use crate::core::template::{self, Vars};
 use name::{Form, MANIFEST, Script};
 use script::{Manner, script_steps};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 /// The form in which the history keeps what reverts a migration.
@@ -102,8 +103,43 @@ pub fn read_with(folder: &Folder, vars: &dyn Vars) -> Result<Migration, Vec<Prob
 
 /// Whether it is a template that cannot be filled in with these variables.
 pub fn lacks_variables(folder: &Folder, vars: &dyn Vars) -> bool {
+    !lacking(folder, vars).is_empty()
+}
+
+/// The names in a template that these variables have no value for.
+pub fn lacking(folder: &Folder, vars: &dyn Vars) -> Vec<Problem> {
     let templates = texts(folder, &mut Vec::new());
-    rendered(folder, &templates, vars).is_err()
+    rendered(folder, &templates, vars).err().unwrap_or_default()
+}
+
+/// A template as far as it is known without values: its name and its checksum, which is
+/// that of the template. It has no steps.
+///
+/// # Errors
+/// What is wrong with the folder's name.
+pub fn unfilled(folder: &Folder) -> Result<Migration, Problem> {
+    let (version, name) = name::folder(&folder.name)?;
+    let templates = texts(folder, &mut Vec::new());
+    Ok(Migration {
+        version,
+        name: name.to_owned(),
+        folder: folder.name.clone(),
+        description: name.replace(['-', '_'], " "),
+        checksum: Checksum::of_files(templates.iter().map(|(file, text)| (*file, text.as_str()))),
+        steps: Vec::new(),
+        rollback: Rollback::default(),
+        options: Options::default(),
+        is_template: true,
+    })
+}
+
+/// The names of all variables in a folder's texts, if it is a template.
+pub fn variables(folder: &Folder) -> BTreeSet<String> {
+    let templates = texts(folder, &mut Vec::new());
+    match is_template(&templates) {
+        true => templates.values().flat_map(|text| template::names(text)).collect(),
+        false => BTreeSet::new(),
+    }
 }
 
 /// The texts of a folder as the databases get them: with its variables filled in, if
@@ -608,6 +644,9 @@ mod tests {
                 up/postgres/1 Atomic 007-product_stock/up.sql:1 
                 up/mongo/1 Atomic 007-product_stock/up.mongodb.js:1 "#]],
         );
+        for step in migration(&[("up.sql", "-- later"), ("up.mongodb.json", "[]")]).steps {
+            assert!(step.is_nothing() && step.checksum == of_nothing(step.store()), "{step:?}");
+        }
     }
 
     #[test]

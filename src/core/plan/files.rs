@@ -8,11 +8,13 @@ use crate::core::checksum::Checksum;
 use crate::core::history::{Histories, Status};
 use crate::core::id::{StepId, StepName, StoreName, Version};
 use crate::core::migration::{Migration, MigrationSet};
+use crate::core::parse::folder::of_nothing;
 use crate::core::plan::lives::{
     Life, forward, is_completed, is_finished, is_live, is_sealed, step_id,
 };
 use crate::core::plan::refusal::PlanError;
 use crate::core::plan::{Known, OutOfOrder};
+use crate::core::status::without_number;
 use crate::core::step::Step;
 use std::collections::BTreeSet;
 
@@ -35,7 +37,7 @@ pub(super) fn check_stores(known: &Known<'_>) -> Result<(), PlanError> {
 pub(super) fn check_files(known: &Known<'_>, lives: &[Life]) -> Result<(), PlanError> {
     for life in lives.iter().filter(|life| !life.baseline && !life.reverting) {
         if let Some(migration) = known.set.get(life.version)
-            && let Some(error) = edited(known.histories, migration)
+            && let Some(error) = edited(known.set, known.histories, migration)
         {
             return Err(error);
         }
@@ -44,7 +46,60 @@ pub(super) fn check_files(known: &Known<'_>, lives: &[Life]) -> Result<(), PlanE
 }
 
 /// How a migration's file differs from what was applied of it, if it does.
-pub fn edited(histories: &Histories, migration: &Migration) -> Option<PlanError> {
+pub fn edited(
+    set: &MigrationSet,
+    histories: &Histories,
+    migration: &Migration,
+) -> Option<PlanError> {
+    let error = differs(histories, migration)?;
+    match error {
+        PlanError::Edited { .. } | PlanError::Filled { .. } => {
+            Some(taken(set, histories, migration).unwrap_or(error))
+        }
+        error => Some(error),
+    }
+}
+
+/// Another migration has got the number of one that is applied: its folder is called
+/// otherwise, and none of its steps is one of those that were applied.
+fn taken(set: &MigrationSet, histories: &Histories, migration: &Migration) -> Option<PlanError> {
+    let version = migration.version;
+    let applied = without_number(&histories.row(version)?.migration_name);
+    if applied.is_empty() || applied == migration.name {
+        return None;
+    }
+    let mut live = forward(histories, version).filter(|(.., state)| is_live(state));
+    // Nothing of a baseline was run from its files, so none of its steps is known.
+    let is_of_it = live.any(|(store, name, state)| {
+        let step = migration.steps.iter().find(|step| step.name == *name);
+        let is_same = step.is_some_and(|step| step.checksum == state.checksum);
+        *name == StepName::Baseline || is_same && state.checksum != of_nothing(store)
+    });
+    if is_of_it {
+        return None;
+    }
+    let newest = set.newest().into_iter().chain(histories.versions()).max().unwrap_or(version);
+    Some(PlanError::Taken {
+        folder: migration.folder.clone(),
+        version,
+        applied: applied.to_owned(),
+        next: Version(newest.0 + 1),
+    })
+}
+
+/// A migration without a statement, which would be recorded as done: nothing of what is
+/// written into its files later would be run.
+pub(super) fn check_something(migration: &Migration) -> Result<(), PlanError> {
+    match migration.steps.iter().all(Step::is_nothing) {
+        true => {
+            let folder = migration.folder.clone();
+            Err(PlanError::Nothing { folder, version: migration.version })
+        }
+        false => Ok(()),
+    }
+}
+
+fn differs(histories: &Histories, migration: &Migration) -> Option<PlanError> {
     let version = migration.version;
     if accepted(histories, version) == Some(migration.checksum) {
         return None;
@@ -90,6 +145,9 @@ pub fn edited(histories: &Histories, migration: &Migration) -> Option<PlanError>
                 let folder = migration.folder.clone();
                 let step = StepId { version, name: name.clone() };
                 PlanError::EditedInDoubt { folder, step, store, recorded, file }
+            }
+            _ if file.is_some() && recorded == of_nothing(store) => {
+                PlanError::Filled { folder: migration.folder.clone(), version, step: name.clone() }
             }
             _ => error(Some(name.clone()), recorded, file),
         });

@@ -30,6 +30,33 @@ pub enum PlanError {
         /// What the file says; `None` when the step is no longer in it.
         file: Option<Checksum>,
     },
+    /// Exit code 5. What is recorded is a script of nothing but comments: its text came
+    /// later.
+    #[error(
+        "step {step} of {folder} was applied when its file had no statement; what stands there now was never run"
+    )]
+    Filled {
+        /// The migration's folder.
+        folder: String,
+        /// Its version.
+        version: Version,
+        /// The step.
+        step: StepName,
+    },
+    /// Exit code 5.
+    #[error(
+        "{version} was applied as `{applied}`, and the file here is another migration: {folder}"
+    )]
+    Taken {
+        /// The folder that has the number now.
+        folder: String,
+        /// The number.
+        version: Version,
+        /// The name of the migration that was applied under it, without its number.
+        applied: String,
+        /// The number that a new migration would get.
+        next: Version,
+    },
     /// Exit code 5.
     #[error(
         "step {step} of {folder} was begun with other values of its template's variables, and the migration is not finished"
@@ -176,6 +203,14 @@ pub enum PlanError {
         problem: Box<Problem>,
     },
     /// Exit code 2.
+    #[error("{folder} has nothing to apply: there is no statement in its files, only comments")]
+    Nothing {
+        /// The migration's folder.
+        folder: String,
+        /// Its version.
+        version: Version,
+    },
+    /// Exit code 2.
     #[error("{folder} has a part for {store}, but no {store} is configured", store = .store.title())]
     NoStore {
         /// The migration's folder.
@@ -210,6 +245,13 @@ impl PlanError {
             PlanError::Edited { version, .. } => format!(
                 "restore the file as it was, and put the change into a new migration; if the edit does not matter, `migrate repair --accept-checksum {version}`"
             ),
+            PlanError::Filled { version, .. } => format!(
+                "restore the file as it was, and put the statements into a new migration; or, if nothing was applied after it, `migrate down` takes {version} back and `migrate up` applies what it says now"
+            ),
+            PlanError::Taken { applied, next, version, .. } => format!(
+                "give the new migration the next number ({next}), and restore the folder of {version} `{applied}` from version control"
+            ),
+            PlanError::Nothing { .. } => "write into its files what it does, or delete the folder; once it was applied, what is added later would not be run".to_owned(),
             PlanError::Variables { .. } => "what is left of it belongs to what is applied: run it with the values of then (`--var`, MIGRATE_VAR_…, [vars] in migrate.toml), or take back with `migrate down` what is applied".to_owned(),
             PlanError::EditedInDoubt { step, store, .. } => format!(
                 "only its old text tells what is left of it: restore the text and run `migrate up` again, which settles the step, and edit it then; or look at {title}, and when nothing of the step is there, `migrate repair --mark-reverted {step} --store {store}`",

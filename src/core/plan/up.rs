@@ -9,7 +9,7 @@ use crate::core::migration::Migration;
 use crate::core::parse::manifest::CleanupPolicy;
 use crate::core::plan::apply::{Left, apply};
 use crate::core::plan::baseline::check_baseline;
-use crate::core::plan::files::{check_files, check_order, check_stores, is_ahead};
+use crate::core::plan::files::{check_files, check_order, check_something, check_stores, is_ahead};
 use crate::core::plan::lacking::{check_gaps, check_readable, check_stray};
 use crate::core::plan::lives::{Life, attempt_max, is_completed, lives};
 use crate::core::plan::refusal::PlanError;
@@ -94,6 +94,7 @@ pub(super) fn plan_up(known: &Known<'_>, up: &Up) -> Result<Plan, PlanError> {
                     plan.waiting.push(Waits { version, folder, behind, why });
                     continue;
                 }
+                check_something(migration)?;
                 rank += 1;
                 let attempt = reverted.get(&version).copied();
                 let applied = apply(known, migration, rank, last, attempt)?;

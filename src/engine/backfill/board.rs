@@ -33,6 +33,8 @@ pub(super) struct Board<'a> {
     rejected: Cell<u64>,
     held: RefCell<BTreeSet<u32>>,
     halted: Cell<bool>,
+    /// What people ask for was read.
+    steered: Cell<bool>,
     unwatched: Cell<Unwatched>,
     rate: RefCell<Rate>,
     /// What a commit takes; older ones weigh three quarters of newer ones.
@@ -65,6 +67,7 @@ impl<'a> Board<'a> {
             rejected: Cell::new(0),
             held: RefCell::default(),
             halted: Cell::new(false),
+            steered: Cell::new(false),
             unwatched: Cell::new(Unwatched::Unknown),
             rate: RefCell::default(),
             commit: Cell::new(None),
@@ -84,6 +87,14 @@ impl<'a> Board<'a> {
     }
 
     pub fn steer(&self, steering: Steering) {
+        // Somebody may have forgotten that they asked.
+        let speed = steering.speed;
+        let is_odd = (speed - 1.0).abs() > f64::EPSILON;
+        if !self.steered.replace(true) && is_odd {
+            self.say(Notice::Remark(format!(
+                "it goes at {speed} times its own pace, as `migrate backfill speed` asked for; `migrate backfill speed 1` ends that"
+            )));
+        }
         self.throttle.borrow_mut().steer(steering);
     }
 

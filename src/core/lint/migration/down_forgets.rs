@@ -67,7 +67,17 @@ fn sql_hits(subject: &Subject<'_>) -> Vec<Hit> {
                         // A partition goes with its table.
                         || names(&statement.text, "partition") && names(&statement.text, &it.name)
                 }),
-                Act::AlterTable { .. } => names(&other.text, "drop") && names(&other.text, &name),
+                Act::AlterTable { table, changes } => {
+                    // With a column go the indexes and constraints that name it.
+                    let takes_along = |change: &Change| match change {
+                        Change::DropColumn(column) => names(&statement.text, column),
+                        _ => false,
+                    };
+                    names(&other.text, "drop") && names(&other.text, &name)
+                        || matches!(what.as_str(), "index" | "constraint")
+                            && owner.as_ref().is_some_and(|owner| owner.name == table.name)
+                            && changes.iter().any(takes_along)
+                }
                 _ => false,
             };
             let named = down().any(|other| names(&other.text, &name) || drops(&other));

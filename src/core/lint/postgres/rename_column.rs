@@ -23,6 +23,8 @@ pub(super) static RULE: Rule = Rule {
     check,
 };
 
+const CLEANUP: &str = "Leave the column the name that `prepare` gave it. Or let the release that runs by then ask for either name, and say so: `-- lockstep:ignore rename-column the release that is left asks for either name`.";
+
 /// Of a `prepare` another rule says more.
 fn check(subject: &Subject<'_>) -> Vec<Hit> {
     let found = subject.known(Known::RenameColumn);
@@ -30,13 +32,18 @@ fn check(subject: &Subject<'_>) -> Vec<Hit> {
         statement.direction == Direction::Up && statement.phase != Phase::Prepare
     });
     let say = |(statement, anchor): (&Sql, &Anchor)| {
-        Hit::new(
+        let hit = Hit::new(
             anchor,
             format!(
                 "a release that asks {} for the old name fails from this moment on",
                 named(statement)
             ),
-        )
+        );
+        // The old column is gone already, and a new one of its name would be no help.
+        match statement.phase {
+            Phase::Cleanup => hit.help(CLEANUP),
+            _ => hit,
+        }
     };
     found.map(say).collect()
 }

@@ -2,7 +2,7 @@
 
 use super::name::{Form, Script};
 use crate::core::checksum::Checksum;
-use crate::core::id::StepName;
+use crate::core::id::{StepName, StoreName};
 use crate::core::parse::mongosh;
 use crate::core::parse::sql::{self, Transaction};
 use crate::core::problem::Problem;
@@ -80,6 +80,14 @@ fn mongo_bodies(mut statements: Vec<mongosh::Statement>) -> Vec<(u32, Commit, Bo
         .into_iter()
         .map(|mongosh::Statement { step, line }| (line, step.kind.commit(), Body::Mongo(step)))
         .collect()
+}
+
+/// The checksum of the step that a script of nothing but comments becomes.
+pub fn of_nothing(store: StoreName) -> Checksum {
+    match store {
+        StoreName::Postgres => Checksum::of(b"sql\0"),
+        StoreName::Mongo => Checksum::of(b"mongo\0"),
+    }
 }
 
 /// Over what the step does, not over how its file is laid out: a comment that

@@ -87,6 +87,12 @@ const READS: &[&str] = &[
     "totalSize",
 ];
 
+/// What answers with documents,
+const WALKED: &[&str] = &["find", "aggregate"];
+
+/// and what goes through them one by one.
+const WALKS: &[&str] = &["forEach", "map", "toArray", "next", "hasNext"];
+
 impl Target {
     pub(super) fn methods(&self) -> &'static [&'static str] {
         match self {
@@ -201,6 +207,19 @@ pub(super) fn shape<'a, 'b>(expression: &'b Expression<'a>) -> Result<Shaped<'a,
                 {
                     segments.push(Segment::GetCollection(inner));
                     break;
+                }
+                Expression::StaticMemberExpression(method)
+                    if WALKED.contains(&method.property.name.as_str())
+                        && WALKS.contains(&member.property.name.as_str()) =>
+                {
+                    return Err(Fault::new(
+                        member.property.span,
+                        format!(
+                            "`{}` over what `{}` finds is a program, and the file is never run",
+                            member.property.name, method.property.name
+                        ),
+                    )
+                    .hint("write `updateMany` with a pipeline that says what each document becomes; for many documents a `[[backfill]]`, for anything else a `[[run]]` in migration.toml"));
                 }
                 Expression::StaticMemberExpression(method) => {
                     Target::Collection(String::new())
@@ -773,7 +792,7 @@ db[n + '1'].drop()",
             (
                 "db.a.find().forEach(x => x)",
                 expect![[r#"
-                1:6: `find` only reads, and a migration that only reads does nothing; remove it; to check the data write an `[[invariant]]` in migration.toml
+                1:13: `forEach` over what `find` finds is a program, and the file is never run; write `updateMany` with a pipeline that says what each document becomes; for many documents a `[[backfill]]`, for anything else a `[[run]]` in migration.toml
             "#]],
             ),
             (
