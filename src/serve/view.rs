@@ -73,7 +73,8 @@ impl View {
             postgres: of(StoreName::Postgres).and_then(|look| look.server.postgres.clone()),
             mongo: of(StoreName::Mongo).and_then(|look| look.server.mongo.clone()),
         };
-        let lines = lines(set, &read.histories);
+        let stores: Vec<StoreName> = looks.iter().map(|(store, _)| *store).collect();
+        let lines = lines(set, &read.histories, &stores);
         let paired = match looks.len() {
             2 => lock::check_both(&read),
             _ => Ok(()),
