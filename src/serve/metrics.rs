@@ -62,6 +62,11 @@ fn seconds(at: Timestamp) -> f64 {
     millis / 1000.0
 }
 
+/// What passed between two times, none if the clocks do not agree.
+fn between(from: Timestamp, to: Timestamp) -> f64 {
+    count(u64::try_from(to.0 - from.0).unwrap_or(0)) / 1000.0
+}
+
 fn about_stores(shared: &Shared) -> Vec<Family> {
     let mut up = Family::gauge("lockstep_store_up", "1 while the store answers in time.");
     let mut latency = Family::gauge(
@@ -166,7 +171,7 @@ fn about_runs(runs: &[&RunSeen]) -> Vec<Family> {
         }
         let labels = vec![("command", run.command.clone())];
         at.add(labels.clone(), seconds(finished_at));
-        took.add(labels.clone(), seconds(finished_at) - seconds(run.started_at));
+        took.add(labels.clone(), between(run.started_at, finished_at));
         success.add(labels, truth(run.outcome == "ok"));
     }
     vec![total, at, took, success]
@@ -199,7 +204,7 @@ fn about_lease(view: &View, store: StoreName, look: &Look) -> Vec<Family> {
         runs.find(|run| run.run_id == lease.run_id)
     });
     let age = match (lease, run) {
-        (Some(_), Some(run)) => Some((seconds(super::now()) - seconds(run.started_at)).max(0.0)),
+        (Some(_), Some(run)) => Some(between(run.started_at, super::now())),
         (Some(_), None) => None,
         (None, _) => Some(0.0),
     };
@@ -249,22 +254,23 @@ fn about_durations(store: StoreName, look: &Look) -> Vec<Family> {
 /// The steps of the newest attempt that were announced and are done, in seconds.
 fn step_durations(look: &Look, version: Version) -> Vec<(String, f64)> {
     let records = look.records.get(&version).map(Vec::as_slice).unwrap_or_default();
-    let at = |event: Event| {
-        let of_event = records.iter().filter(move |seen| seen.record.event == event);
-        of_event.map(|seen| {
-            let record = &seen.record;
-            ((record.step.name.to_string(), record.attempt), seen.recorded_at)
-        })
-    };
-    let done: BTreeMap<_, _> = at(Event::Applied).collect();
-    let took = at(Event::Started).filter_map(|(step, began)| {
-        let done = *done.get(&step)?;
-        Some((step.1, (step.0, (seconds(done) - seconds(began)).max(0.0))))
-    });
-    let mut took: Vec<_> = took.collect();
-    took.sort_by_key(|(attempt, _)| std::cmp::Reverse(*attempt));
-    let mut told = BTreeSet::new();
-    took.into_iter().map(|(_, it)| it).filter(|(step, _)| told.insert(step.clone())).collect()
+    let mut times: BTreeMap<(String, u32), [Option<Timestamp>; 2]> = BTreeMap::new();
+    for seen in records {
+        let record = &seen.record;
+        let [began, done] =
+            times.entry((record.step.name.to_string(), record.attempt)).or_default();
+        let at = Some(seen.recorded_at);
+        match record.event {
+            Event::Started | Event::Progress => *began = began.or(at).min(at),
+            Event::Applied => *done = at,
+            Event::Reverting | Event::Reverted => {}
+        }
+    }
+    let took = times
+        .into_iter()
+        .filter_map(|((step, _), [began, done])| Some((step, between(began?, done?))));
+    // Of several attempts the newest comes last.
+    took.collect::<BTreeMap<_, _>>().into_iter().collect()
 }
 
 fn about_backfills(view: &View, store: StoreName, look: &Look) -> Vec<Family> {

@@ -352,7 +352,8 @@ async fn remember_records(
     for version in history.versions().into_iter().rev() {
         let states: Vec<(StepName, StepState)> =
             history.steps_of(version).map(|(name, state)| (name.clone(), state.clone())).collect();
-        let has_times = states.iter().any(|(_, state)| state.events.contains(&Event::Started));
+        let is_announced = |event| matches!(event, &Event::Started | &Event::Progress);
+        let has_times = states.iter().any(|(_, state)| state.events.iter().any(is_announced));
         if wanted.len() < RECORDS_MAX && (has_times || has_check(version)) {
             wanted.insert(version, states);
         }
