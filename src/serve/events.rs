@@ -33,6 +33,8 @@ pub fn state(shared: &Shared) -> Value {
         "status": view.as_ref().map(|view| object("status", view.status())),
         "backfills": view.as_ref().map(|view| object("backfill", view.backfills())),
         "health": health::whole(shared).1,
+        // The page offers no button that nobody may press.
+        "control": shared.control.is_some(),
     })
 }
 
