@@ -302,7 +302,7 @@ mod tests {
     #[test]
     fn a_time_that_is_still_to_come_does_not_count() {
         let far = backup(NOW + 9 * HOUR, PAIR);
-        assert_eq!(of(&[far.clone()]), "refused: the last one is dated 9 h ahead");
+        assert_eq!(of(std::slice::from_ref(&far)), "refused: the last one is dated 9 h ahead");
         // Nor does it hide one that does.
         assert_eq!(of(&[far.clone(), backup(NOW - HOUR, PAIR)]), "goes on: last one 60 min ago");
         assert_eq!(of(&[far, backup(NOW - 99 * HOUR, PAIR)]), "refused: last one 4 days ago");

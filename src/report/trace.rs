@@ -458,6 +458,7 @@ fn new_span() -> SpanId {
 }
 
 #[cfg(test)]
+#[expect(clippy::needless_pass_by_value, reason = "an expect![] is written where it is used")]
 mod tests {
     use super::*;
     use expect_test::{Expect, expect};

@@ -231,13 +231,14 @@ fn the_documented_roles_suffice_and_may_do_no_more() {
     sql(&pair.postgres, on_call);
 
     // Whoever looks may look, and do nothing.
-    let looks: [&[&str]; 6] = [
+    let looks: [&[&str]; 7] = [
         &["status"],
         &["plan"],
         &["plan", "down"],
         &["history"],
         &["history", "1"],
         &["backfill", "status"],
+        &["backup", "list"],
     ];
     for role in ["shop_look", "shop_steer", "shop_migrate"] {
         for look in looks {
@@ -248,11 +249,15 @@ fn the_documented_roles_suffice_and_may_do_no_more() {
         pair.migrate(role, project.path(), &["up"]).is(7, "permission denied");
         pair.migrate(role, project.path(), &["down", "--yes"]).is(7, "permission denied");
     }
-    // Who is on call steers.
+    // Who is on call steers, and may record backups.
     pair.migrate("shop_look", project.path(), &["backfill", "pause"]).is(7, "permission denied");
-    for steering in
-        [&["backfill", "pause"][..], &["backfill", "resume"], &["backfill", "speed", "0.5"]]
-    {
+    pair.migrate("shop_look", project.path(), &["backup", "record"]).is(7, "permission denied");
+    for steering in [
+        &["backfill", "pause"][..],
+        &["backfill", "resume"],
+        &["backfill", "speed", "0.5"],
+        &["backup", "record"],
+    ] {
         pair.migrate("shop_steer", project.path(), steering).is(0, "");
     }
 
