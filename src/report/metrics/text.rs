@@ -175,7 +175,7 @@ mod tests {
         let shown = [0.0, 1e-9, 1_763_740_000.123, f64::NAN, f64::INFINITY, f64::NEG_INFINITY];
         let expected = ["0", "0.000000001", "1763740000.123", "NaN", "+Inf", "-Inf"];
         assert_eq!(shown.map(number), expected);
-        assert_eq!([truth(true), truth(false)], [1.0, 0.0]);
+        assert_eq!([truth(true), truth(false)].map(number), ["1", "0"]);
     }
 
     #[test]
