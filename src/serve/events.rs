@@ -10,6 +10,7 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::OwnedSemaphorePermit;
+use tokio::sync::watch::Receiver;
 use tokio::time::Instant;
 
 /// So many may listen at the same time.
@@ -71,27 +72,35 @@ pub fn message(mut state: Value, at: Timestamp) -> Arc<str> {
     format!("event: state\ndata: {state}\n\n").into()
 }
 
+/// What there is to say now for one who is new, else what is said next; `None` when
+/// nobody says anything any more.
+async fn next(state: &mut Receiver<Arc<str>>, is_new: bool) -> Option<Arc<str>> {
+    if !is_new {
+        state.changed().await.ok()?;
+    }
+    // In the first moment there is nothing to say yet.
+    let message = state.wait_for(|message| !message.is_empty()).await.ok()?;
+    Some(Arc::clone(&message))
+}
+
 /// The stream of one who listens; `permit` is theirs until it ends.
 pub fn body(shared: &Arc<Shared>, permit: OwnedSemaphorePermit) -> Body {
     struct Listener {
-        state: tokio::sync::watch::Receiver<Arc<str>>,
-        closing: tokio::sync::watch::Receiver<bool>,
+        state: Receiver<Arc<str>>,
+        closing: Receiver<bool>,
         until: Instant,
+        is_new: bool,
         _permit: OwnedSemaphorePermit,
     }
-    let mut state = shared.state.clone();
-    // The first is told at once.
-    state.mark_changed();
+    let state = shared.state.clone();
     let closing = shared.closing.clone();
     let until = Instant::now() + STREAM_TIME;
-    let listener = Listener { state, closing, until, _permit: permit };
+    let listener = Listener { state, closing, until, is_new: true, _permit: permit };
     let events = stream::unfold(listener, async |mut listener| {
-        let Listener { state, closing, until, .. } = &mut listener;
+        let Listener { state, closing, until, is_new, .. } = &mut listener;
+        let is_new = std::mem::take(is_new);
         let bytes = tokio::select! {
-            changed = state.changed() => {
-                changed.ok()?;
-                Bytes::copy_from_slice(state.borrow_and_update().as_bytes())
-            }
+            message = next(state, is_new) => Bytes::copy_from_slice(message?.as_bytes()),
             () = tokio::time::sleep(HEARTBEAT) => Bytes::from_static(b": still here\n\n"),
             () = tokio::time::sleep_until(*until) => return None,
             () = closed(closing) => return None,

@@ -167,6 +167,7 @@ pub(crate) struct Running {
 
 impl Running {
     /// Rows, keys that were passed, and about how many there are.
+    #[cfg(feature = "serve")]
     pub(crate) fn sums(&self) -> Option<(u64, u64, u64)> {
         self.known.as_ref().map(|(_, shards)| sums(shards))
     }
@@ -182,6 +183,7 @@ pub(crate) struct Seen {
 
 impl Seen {
     /// Together with what was seen in the other store.
+    #[cfg(feature = "serve")]
     pub(crate) fn and(mut self, other: Seen) -> Seen {
         self.running.extend(other.running);
         self.running.sort_by_key(|it| (it.record.step.version, it.store));
