@@ -292,6 +292,8 @@ where
             return Ok(());
         }
         self.check_stop()?;
+        // A backup that it makes has in its histories what is done, in both stores.
+        self.flush().await?;
         let (stop, notices) = (self.context.stop, &mut *self.context.notices);
         hooks.before_cleanup(work, stop, notices).await.map_err(|error| match error {
             HookError::Stopped(reason) => Cause::Stopped(reason),
