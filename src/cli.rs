@@ -7,11 +7,12 @@
 pub mod args;
 pub mod commands;
 pub mod config;
-pub mod exit;
-pub mod failure;
 pub mod output;
 pub mod project;
 pub mod telemetry;
+
+pub use crate::failure;
+pub use crate::failure::exit;
 
 use crate::report::human::say;
 use args::{Cli, Command};

@@ -5,6 +5,7 @@ pub mod cli;
 pub mod core;
 pub mod engine;
 pub mod failpoint;
+pub mod failure;
 #[cfg(feature = "cli")]
 pub mod report;
 #[cfg(feature = "cli")]

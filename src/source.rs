@@ -124,6 +124,15 @@ fn read_those(
     Err(SourceError::Problems(problems))
 }
 
+/// The migration folders in `dir` as they are on disk, in the order of their versions.
+///
+/// # Errors
+/// As [`read`].
+pub fn folders(dir: &Path) -> Result<Vec<Folder>, SourceError> {
+    let (folders, problems) = each(dir, |folder| Ok(folder.clone()))?;
+    if problems.is_empty() { Ok(folders) } else { Err(SourceError::Problems(problems)) }
+}
+
 /// Reads every migration of a folder, and keeps the texts it was read from.
 ///
 /// # Errors

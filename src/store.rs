@@ -247,6 +247,20 @@ pub struct Run {
 }
 
 impl Run {
+    /// One that begins now, on this machine, in this process.
+    pub fn new(command: &str, user: String) -> Run {
+        Run {
+            id: uuid::Uuid::new_v4().to_string(),
+            command: command.to_owned(),
+            user,
+            host: rustix::system::uname().nodename().to_string_lossy().into_owned(),
+            pid: std::process::id(),
+            release: None,
+            from_version: None,
+            reason: None,
+        }
+    }
+
     /// `user@host`, as `applied_by` has it.
     pub fn who(&self) -> String {
         format!("{}@{}", self.user, self.host)
@@ -373,6 +387,13 @@ impl StoreError {
     ) -> StoreError {
         let said = Said { message: message.into(), ..Said::default() };
         StoreError { store, doing, fate, said }
+    }
+
+    /// With the statement of the step that it is about, from 0.
+    #[must_use]
+    pub fn at(mut self, statement: usize) -> StoreError {
+        self.said.statement = Some(statement);
+        self
     }
 
     /// A guard does not hold: nothing of the step happened.

@@ -2,10 +2,9 @@
 
 use crate::cli::args::{Color, Global, Output as Form};
 use crate::cli::failure::Failure;
-use crate::core::history::Timestamp;
 use crate::core::notice::{Notice, Notices};
 use crate::core::problem::Place;
-use crate::engine::Clock;
+use crate::engine::{Clock as _, SystemClock};
 use crate::report::human::{Human, Look, Volume, say, tame, wrap};
 use crate::report::json;
 use annotate_snippets::{AnnotationKind, Level, Renderer, Snippet};
@@ -18,16 +17,6 @@ const WIDTH_MIN: usize = 40;
 
 /// What a pipe is taken to be as wide as.
 const WIDTH_PLAIN: usize = 100;
-
-/// The clock of this machine.
-#[derive(Clone, Copy, Debug)]
-pub struct SystemClock;
-
-impl Clock for SystemClock {
-    fn now(&self) -> Timestamp {
-        Timestamp(chrono::Utc::now().timestamp_millis())
-    }
-}
 
 /// How this process talks.
 #[derive(Clone, Copy, Debug)]

@@ -2,10 +2,12 @@
 
 use crate::cli::args::Global;
 use crate::cli::config::secret::redacted;
-use crate::cli::config::{self, Config, Flags, MongoSettings, PasswordCommand, PostgresSettings};
+use crate::cli::config::{
+    self, Config, ConfigError, Flags, MongoSettings, PasswordCommand, PostgresSettings,
+};
 use crate::cli::exit::Exit;
+pub use crate::cli::failure::chain;
 use crate::cli::failure::{Failure, stopped};
-use crate::cli::output::SystemClock;
 use crate::core::duration::show;
 use crate::core::history::{Histories, RowStatus};
 use crate::core::id::{StoreName, Version};
@@ -15,27 +17,18 @@ use crate::core::problem::Problem;
 use crate::core::server::{MongoServer, PostgresServer, Servers};
 use crate::engine::hook::{HookCommand, Hooks, Moment};
 use crate::engine::run::{Meanwhile, Settings};
-use crate::engine::{Clock as _, Means, Stop, StopReason};
+use crate::engine::wait::{Unreached, reached};
+use crate::engine::{Clock as _, Means, Stop, StopReason, SystemClock};
 use crate::report::utc;
 use crate::source::{self, Lacking, SourceError};
 use crate::store::mongo::{Mongo, MongoConfig};
 use crate::store::postgres::{Postgres, PostgresConfig};
-use crate::store::{Fate, Run, StoreError, Stores};
+use crate::store::{Run, StoreError, Stores};
 use std::cell::RefCell;
 use std::fmt::Display;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
-
-/// Between the first two tries to reach a database that is not up yet; from then on
-/// twice as long each time.
-const WAIT_POLL: Duration = Duration::from_millis(250);
-
-/// A try has this long at least: what is refused at once is then told as that.
-const WAIT_TRY: Duration = Duration::from_secs(1);
-
-/// The longest pause between two such tries.
-const WAIT_POLL_MAX: Duration = Duration::from_secs(2);
 
 /// Reads the configuration.
 ///
@@ -84,17 +77,23 @@ fn told(config: &Config, set: Result<MigrationSet, SourceError>) -> Result<Migra
 
 /// Why the migrations cannot be read.
 pub fn of_source(error: SourceError, config: &Config) -> Failure {
-    match error {
-        SourceError::Problems(problems) => {
-            Failure::of_problems(problems).in_folder(&folder(config))
+    Failure::of_source(error, &folder(config))
+}
+
+impl From<ConfigError> for Failure {
+    fn from(error: ConfigError) -> Failure {
+        let code = error.code();
+        if error.problems().is_empty() {
+            // Its messages end with what to do.
+            let text = chain(&error);
+            return match text.split_once("; ") {
+                Some((message, next)) => Failure::new(Exit::Usage, code, message).next(next),
+                None => Failure::new(Exit::Usage, code, text),
+            };
         }
-        SourceError::Missing { .. } => Failure::new(
-            Exit::Usage,
-            "NO_MIGRATIONS",
-            format!("there is no migrations folder `{}`", folder(config)),
-        )
-        .next("`migrate init` makes one, `--dir` names another"),
-        error @ SourceError::Io { .. } => Failure::new(Exit::Usage, "NO_MIGRATIONS", chain(&error)),
+        let mut failure = Failure::of_problems(error.problems().to_vec());
+        failure.code = code;
+        failure
     }
 }
 
@@ -103,17 +102,6 @@ pub fn folder(config: &Config) -> String {
     let here = std::env::current_dir().ok();
     let near = here.and_then(|here| config.dir.strip_prefix(here).ok().map(Path::to_owned));
     near.unwrap_or_else(|| config.dir.clone()).display().to_string()
-}
-
-/// An error and its causes.
-pub fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text = format!("{text}: {error}");
-        cause = error.source();
-    }
-    text
 }
 
 /// Reads a version off the command line.
@@ -344,20 +332,7 @@ impl Project {
 
 /// Who runs this command, where.
 pub fn this_run(command: &str) -> Run {
-    Run {
-        id: uuid::Uuid::new_v4().to_string(),
-        command: command.to_owned(),
-        user: config::user(),
-        host: host(),
-        pid: std::process::id(),
-        release: None,
-        from_version: None,
-        reason: None,
-    }
-}
-
-fn host() -> String {
-    rustix::system::uname().nodename().to_string_lossy().into_owned()
+    Run::new(command, config::user())
 }
 
 /// Reaches both databases, or says which cannot be.
@@ -429,46 +404,25 @@ async fn until<T>(
     mut connect: impl AsyncFnMut() -> Result<T, StoreError>,
 ) -> Result<T, Failure> {
     let Some(wait) = wait else { return Ok(connect().await?) };
-    let began = Instant::now();
-    let mut pause = WAIT_POLL;
-    let mut last = None;
-    loop {
-        let left = wait.saturating_sub(began.elapsed());
-        match tokio::time::timeout(left.max(WAIT_TRY), connect()).await {
-            Ok(Ok(reached)) => return Ok(reached),
-            Ok(Err(error)) if !is_worth_waiting(&error) => return Err(error.into()),
-            Ok(Err(error)) => last = Some(error),
-            Err(_) => {}
+    let last = match reached(wait, &mut connect).await {
+        Ok(reached) => return Ok(reached),
+        Err(Unreached::Refused(error)) => return Err(error.into()),
+        Err(Unreached::Late(last)) => last,
+    };
+    let mut failure = match last {
+        Some(error) => Failure::from(error),
+        None => {
+            let message = format!("{} at {place} does not answer", store.title());
+            Failure::new(Exit::Timeout, "WAIT_TIMEOUT", message).next(
+                "check that the database is up and the URL is right (`migrate -v status` shows it); then run the same command again",
+            )
         }
-        let left = wait.saturating_sub(began.elapsed());
-        if left.is_zero() {
-            let mut failure = match last {
-                Some(error) => Failure::from(error),
-                None => {
-                    let message = format!("{} at {place} does not answer", store.title());
-                    Failure::new(Exit::Timeout, "WAIT_TIMEOUT", message).next(
-                        "check that the database is up and the URL is right (`migrate -v status` shows it); then run the same command again",
-                    )
-                }
-            };
-            failure.exit = Exit::Timeout;
-            failure.code = "WAIT_TIMEOUT";
-            let waited = format!("{} for {} (--wait)", show(wait), store.title());
-            failure.details.push(("waited", waited));
-            return Err(failure);
-        }
-        tokio::time::sleep(pause.min(left)).await;
-        pause = (pause * 2).min(WAIT_POLL_MAX);
-    }
-}
-
-/// Whether a database that does not let us in may do so in a moment. A wrong
-/// password does not become right by waiting.
-pub fn is_worth_waiting(error: &StoreError) -> bool {
-    let is_refused = error.said.code.as_deref().is_some_and(|code| {
-        code.starts_with("SQLSTATE 28") || code.starts_with("AuthenticationFailed")
-    });
-    matches!(error.fate, Fate::Unreachable | Fate::Unknown) && !is_refused
+    };
+    failure.exit = Exit::Timeout;
+    failure.code = "WAIT_TIMEOUT";
+    let waited = format!("{} for {} (--wait)", show(wait), store.title());
+    failure.details.push(("waited", waited));
+    Err(failure)
 }
 
 /// Does what comes before a run, unless it is asked to stop.

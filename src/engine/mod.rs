@@ -15,6 +15,7 @@ pub mod lock;
 pub mod program;
 pub mod repair;
 pub mod run;
+pub mod wait;
 
 use crate::core::history::Timestamp;
 use crate::core::pace;
@@ -29,6 +30,16 @@ use tokio::sync::watch;
 pub trait Clock {
     /// Now.
     fn now(&self) -> Timestamp;
+}
+
+/// The clock of this machine.
+#[derive(Clone, Copy, Debug)]
+pub struct SystemClock;
+
+impl Clock for SystemClock {
+    fn now(&self) -> Timestamp {
+        Timestamp(chrono::Utc::now().timestamp_millis())
+    }
 }
 
 /// How what `migration.toml` names is carried out.

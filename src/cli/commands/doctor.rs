@@ -3,12 +3,13 @@
 use crate::cli::args::Global;
 use crate::cli::exit::Exit;
 use crate::cli::failure::Failure;
-use crate::cli::output::{Output, SystemClock};
+use crate::cli::output::Output;
 use crate::cli::project;
 use crate::core::doctor::{self, Check, Finding, Level, MongoFacts, Needs, PostgresFacts, Verdict};
 use crate::core::id::StoreName;
 use crate::core::migration::MigrationSet;
 use crate::core::status;
+use crate::engine::SystemClock;
 use crate::engine::lock::{self, Read};
 use crate::report::human::Look;
 use crate::store::mongo::Mongo;

@@ -3,12 +3,13 @@
 use crate::cli::args::Global;
 use crate::cli::exit::Exit;
 use crate::cli::failure::{Failure, stopped};
-use crate::cli::output::{Output, SystemClock};
+use crate::cli::output::Output;
 use crate::cli::project::{Files, Project, stop_on_signals};
 use crate::core::id::Version;
 use crate::core::status::{self, State};
 use crate::core::step::{Body, Timeouts};
 use crate::core::verify::{Finding, verify};
+use crate::engine::SystemClock;
 use crate::engine::invariant::{Asking, Unanswered, check, lag};
 use crate::engine::lock;
 use crate::report::human::Look;

@@ -8,14 +8,12 @@ use crate::cli::exit::Exit;
 use crate::cli::failure::Failure;
 use crate::cli::output::Output;
 use crate::cli::project::{
-    self, connect_mongo, connect_postgres, is_worth_waiting, stop_on_signals, this_run,
-    unless_stopped,
+    self, connect_mongo, connect_postgres, stop_on_signals, this_run, unless_stopped,
 };
 use crate::core::duration::show;
-use crate::core::history::RowStatus;
 use crate::core::id::{StoreName, Version};
 use crate::core::parse::folder::parse_name;
-use crate::engine::lock::{self, Read, jitter};
+use crate::engine::wait::{Lacking, Uncompleted, completed};
 use crate::store::Stores;
 use crate::store::mongo::Mongo;
 use crate::store::postgres::Postgres;
@@ -25,14 +23,6 @@ use std::time::{Duration, Instant};
 
 /// As good as never.
 const FOREVER: Duration = Duration::from_hours(24 * 365);
-
-/// Between the first two looks at the histories; from then on twice as long each
-/// time.
-const POLL: Duration = Duration::from_millis(250);
-
-/// The longest pause between two looks. Of it a random part is taken: a deployment
-/// starts many pods at once.
-const POLL_MAX: Duration = Duration::from_secs(3);
 
 /// Runs the command.
 ///
@@ -110,43 +100,23 @@ impl Waiting<'_> {
         stores: &mut Stores<Postgres, Mongo>,
         version: Version,
     ) -> Result<(), Failure> {
-        let mut pause = POLL;
-        let mut told = false;
-        loop {
-            let lacking = match lock::read(stores).await {
-                Ok(read) => {
-                    let lacking = lacking(stores, &read, version);
-                    if lacking.is_empty() {
-                        lock::check_pair(stores, &read)?;
-                        return Ok(());
-                    }
-                    lacking
-                }
-                // The next look connects anew.
-                Err(error) if is_worth_waiting(&error) => {
-                    vec![(error.store.word(), error.to_string())]
-                }
-                Err(error) => return Err(error.into()),
-            };
-            let left = self.left();
-            if left.is_zero() {
-                return Err(self.timed_out(&format!("for {version}"), lacking).next(
-                    "`migrate status` says more; whoever migrates has not come so far, or stands still",
+        let mut tell = |lacking: &Lacking| {
+            let lacking: Vec<&str> = lacking.iter().map(|(_, what)| what.as_str()).collect();
+            self.output.remark(&format!("waiting for {version}: {}", lacking.join("; ")));
+            if self.is_unknown(version) {
+                self.output.remark(&format!(
+                    "there is no file of {version} here: a newer release may bring it; or is it another number?"
                 ));
             }
-            if !std::mem::replace(&mut told, true) {
-                let lacking: Vec<&str> = lacking.iter().map(|(_, what)| what.as_str()).collect();
-                self.output.remark(&format!("waiting for {version}: {}", lacking.join("; ")));
-                if self.is_unknown(version) {
-                    self.output.remark(&format!(
-                        "there is no file of {version} here: a newer release may bring it; or is it another number?"
-                    ));
-                }
-            }
-            let part = pause.mul_f64(jitter(&self.id, self.began.elapsed()));
-            tokio::time::sleep(part.min(left)).await;
-            pause = (pause * 2).min(POLL_MAX);
-        }
+        };
+        let done = completed(stores, version, &self.id, || self.left(), &mut tell).await;
+        done.map_err(|error| match error {
+            Uncompleted::Store(error) => error.into(),
+            Uncompleted::Pair(error) => error.into(),
+            Uncompleted::Late(lacking) => self.timed_out(&format!("for {version}"), lacking).next(
+                "`migrate status` says more; whoever migrates has not come so far, or stands still",
+            ),
+        })
     }
 
     /// Whether the migrations that are at hand, if any are, have no such version.
@@ -193,30 +163,4 @@ fn late<T>(result: Result<T, Failure>) -> Result<Result<T, Failure>, Failure> {
         Err(failure) => Err(failure),
         Ok(reached) => Ok(Ok(reached)),
     }
-}
-
-/// In which stores the version is not completed, and how far it is there.
-fn lacking(
-    stores: &Stores<Postgres, Mongo>,
-    read: &Read,
-    version: Version,
-) -> Vec<(&'static str, String)> {
-    let lack = |store: StoreName| {
-        let row = read.histories.of(store).row(version);
-        let state = match row.map(|row| row.status) {
-            Some(RowStatus::Completed | RowStatus::Baseline) => return None,
-            Some(RowStatus::Held) => "held: its cleanup is not done",
-            Some(RowStatus::Running) => "begun and not done",
-            None => "pending",
-        };
-        Some((store.word(), format!("in {} it is {state}", store.title())))
-    };
-    let mut lacking: Vec<(&'static str, String)> =
-        stores.configured().into_iter().filter_map(lack).collect();
-    if !lacking.is_empty()
-        && let Some(lease) = &read.lease
-    {
-        lacking.push(("at work", format!("{}, run {}", lease.holder, lease.run_id)));
-    }
-    lacking
 }

@@ -1,7 +1,7 @@
 //! Every error by its name, as docs/errors has it: what happened, why, and what to
 //! do about it at three in the morning.
 
-use crate::cli::exit::Exit;
+use crate::failure::exit::Exit;
 
 /// An error that has a name.
 #[derive(Clone, Copy, Debug)]

@@ -1,12 +1,12 @@
 //! Failures as people and pipelines see them: what was being done, where, what
 //! the database said, what to do next, and a code that stays.
 
+#[cfg(feature = "cli")]
 pub mod codes;
+pub mod exit;
+#[cfg(feature = "cli")]
 pub mod pages;
 
-use crate::cli::config::ConfigError;
-use crate::cli::exit::Exit;
-use crate::cli::project::chain;
 use crate::core::backup::Required;
 use crate::core::id::{Direction, StepName};
 use crate::core::plan::{BaselineError, PlanError};
@@ -21,7 +21,9 @@ use crate::engine::invariant::Broken;
 use crate::engine::lock::{LockError, PairError};
 use crate::engine::program::ProgramError;
 use crate::engine::run::{RolledBack, RunError};
+use crate::source::SourceError;
 use crate::store::{Fate, Said, StoreError};
+use exit::Exit;
 
 /// Why a command did not do what it was asked to.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -77,6 +79,23 @@ impl Failure {
         self
     }
 
+    /// Migrations that cannot be read. `folder` is where they are, as it is told to
+    /// people.
+    pub fn of_source(error: SourceError, folder: &str) -> Failure {
+        match error {
+            SourceError::Problems(problems) => Failure::of_problems(problems).in_folder(folder),
+            SourceError::Missing { .. } => Failure::new(
+                Exit::Usage,
+                "NO_MIGRATIONS",
+                format!("there is no migrations folder `{folder}`"),
+            )
+            .next("`migrate init` makes one, `--dir` names another"),
+            error @ SourceError::Io { .. } => {
+                Failure::new(Exit::Usage, "NO_MIGRATIONS", chain(&error))
+            }
+        }
+    }
+
     /// Wrong files; nothing was touched.
     pub fn of_problems(problems: Vec<Problem>) -> Failure {
         let mut failures = problems.into_iter().map(|problem| Failure {
@@ -91,6 +110,17 @@ impl Failure {
         first.more = failures.collect();
         first
     }
+}
+
+/// An error and its causes.
+pub fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text = format!("{text}: {error}");
+        cause = error.source();
+    }
+    text
 }
 
 impl From<StoreError> for Failure {
@@ -445,23 +475,6 @@ fn statement(step: &Step, index: usize) -> Option<(String, u32)> {
         Body::Mongo(body) => Some((body.text.clone(), step.line)),
         // What they ask is put together from several keys of `migration.toml`.
         Body::Backfill(_) | Body::Check(_) | Body::Program(_) => None,
-    }
-}
-
-impl From<ConfigError> for Failure {
-    fn from(error: ConfigError) -> Failure {
-        let code = error.code();
-        if error.problems().is_empty() {
-            // Its messages end with what to do.
-            let text = chain(&error);
-            return match text.split_once("; ") {
-                Some((message, next)) => Failure::new(Exit::Usage, code, message).next(next),
-                None => Failure::new(Exit::Usage, code, text),
-            };
-        }
-        let mut failure = Failure::of_problems(error.problems().to_vec());
-        failure.code = code;
-        failure
     }
 }
 
