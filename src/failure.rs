@@ -267,6 +267,7 @@ impl From<PlanError> for Failure {
             | PlanError::DropsHistory { .. } => Exit::Usage,
             PlanError::Irreversible { .. }
             | PlanError::Baseline(_)
+            | PlanError::NoFunction { .. }
             | PlanError::Requires { .. } => Exit::Refused,
         };
         let code = verify::code(&error);

@@ -81,6 +81,12 @@ impl Version {
     pub const DIGITS_MAX: usize = 18;
 }
 
+impl From<u64> for Version {
+    fn from(number: u64) -> Version {
+        Version(number)
+    }
+}
+
 /// At least three digits, as in the folders of most projects: `007`.
 impl fmt::Display for Version {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

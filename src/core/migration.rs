@@ -6,7 +6,7 @@ use crate::core::parse::manifest::CleanupPolicy;
 use crate::core::problem::Problem;
 use crate::core::step::Step;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 /// One folder.
@@ -110,7 +110,11 @@ pub struct Requires {
 /// All migrations of a project, sorted by version, each version once: true by
 /// construction, because [`MigrationSet::new`] is the only way in.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
-pub struct MigrationSet(Vec<Migration>);
+pub struct MigrationSet {
+    migrations: Vec<Migration>,
+    /// The functions that this program has for them.
+    functions: BTreeSet<String>,
+}
 
 impl MigrationSet {
     /// Sorts. Two folders of one version are a problem.
@@ -129,43 +133,56 @@ impl MigrationSet {
                     .hint("give one of the two folders another number"));
             }
         }
-        Ok(MigrationSet(migrations))
+        Ok(MigrationSet { migrations, functions: BTreeSet::new() })
     }
 
     /// The same, in a project that has no Postgres: its programs are remembered in
     /// MongoDB.
     #[must_use]
     pub fn remembered_in_mongo(mut self) -> MigrationSet {
-        for step in self.0.iter_mut().flat_map(|migration| &mut migration.steps) {
+        for step in self.migrations.iter_mut().flat_map(|migration| &mut migration.steps) {
             step.remember_in_mongo();
         }
         self
     }
 
+    /// In a program that has functions of these names, which its scripts may call.
+    #[must_use]
+    pub fn with_functions<'a>(mut self, names: impl IntoIterator<Item = &'a str>) -> MigrationSet {
+        self.functions.extend(names.into_iter().map(str::to_owned));
+        self
+    }
+
+    /// Whether this program has a function of that name.
+    pub fn has_function(&self, name: &str) -> bool {
+        self.functions.contains(name)
+    }
+
     /// In order.
     pub fn iter(&self) -> std::slice::Iter<'_, Migration> {
-        self.0.iter()
+        self.migrations.iter()
     }
 
     /// The migration of a version.
     pub fn get(&self, version: Version) -> Option<&Migration> {
-        let at = self.0.binary_search_by_key(&version, |migration| migration.version).ok()?;
-        Some(&self.0[at])
+        let at =
+            self.migrations.binary_search_by_key(&version, |migration| migration.version).ok()?;
+        Some(&self.migrations[at])
     }
 
     /// The newest version.
     pub fn newest(&self) -> Option<Version> {
-        self.0.last().map(|migration| migration.version)
+        self.migrations.last().map(|migration| migration.version)
     }
 
     /// How many there are.
     pub fn len(&self) -> usize {
-        self.0.len()
+        self.migrations.len()
     }
 
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.migrations.is_empty()
     }
 }
 

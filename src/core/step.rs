@@ -83,6 +83,18 @@ impl Step {
         }
     }
 
+    /// The functions of the program around this library that it calls.
+    pub fn functions(&self) -> impl Iterator<Item = &str> {
+        let statements = match &self.body {
+            Body::Postgres(body) => body.statements.as_slice(),
+            Body::Mongo(_) | Body::Backfill(_) | Body::Check(_) | Body::Program(_) => &[],
+        };
+        statements.iter().filter_map(|statement| match &statement.kind {
+            SqlKind::Function { name } => Some(name.as_str()),
+            _ => None,
+        })
+    }
+
     /// Which way it goes.
     pub fn direction(&self) -> Direction {
         self.name.direction()
@@ -212,12 +224,18 @@ pub enum SqlKind {
     /// May not run inside a transaction block, and nobody but a person can say
     /// whether it happened (`CREATE DATABASE`, `CREATE SUBSCRIPTION`, …).
     AloneOnce,
+    /// `CALL lockstep.name(…)`: a function of the program that embeds this library. It
+    /// runs in the transaction of its step, in the place of the statement.
+    Function {
+        /// What it is called.
+        name: String,
+    },
 }
 
 impl SqlKind {
     /// Whether Postgres accepts the statement inside a transaction block.
     pub fn in_transaction(&self) -> bool {
-        matches!(self, SqlKind::Transactional)
+        matches!(self, SqlKind::Transactional | SqlKind::Function { .. })
     }
 }
 

@@ -6,6 +6,7 @@ use crate::core::id::{Direction, Version};
 use crate::core::migration::MigrationSet;
 use crate::core::plan::{self, Action, Goal, Known, Plan, PlanError, Up};
 use crate::core::server::Servers;
+use crate::core::step::Step;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// One thing that is not as it should be.
@@ -27,6 +28,10 @@ pub struct Finding {
 pub fn verify(set: &MigrationSet, histories: &Histories, servers: &Servers) -> Vec<Finding> {
     let mut findings = Vec::new();
     let mut seen = BTreeSet::new();
+    // That another program applies a migration is nothing that is wrong with it.
+    let names: Vec<&str> = set.iter().flat_map(|it| &it.steps).flat_map(Step::functions).collect();
+    let whole = (!names.is_empty()).then(|| set.clone().with_functions(names));
+    let set = whole.as_ref().unwrap_or(set);
     for life in &plan::lives(histories) {
         if let Some(migration) = set.get(life.version)
             && let Some(error) = plan::edited(set, histories, migration)
@@ -105,6 +110,7 @@ pub fn code(error: &PlanError) -> &'static str {
         PlanError::Baseline(_) => "BASELINE",
         PlanError::BaselineOpen(_) => "BASELINE_OPEN",
         PlanError::Requires { .. } => "REQUIRES",
+        PlanError::NoFunction { .. } => "NO_FUNCTION",
     }
 }
 

@@ -785,7 +785,10 @@ fn is_seen(step: StepRef<'_>) -> bool {
             | SqlKind::DropIndexConcurrently { .. }
             | SqlKind::ReindexConcurrently { .. }
             | SqlKind::DetachConcurrently { .. } => true,
-            SqlKind::Transactional | SqlKind::AloneRepeatable | SqlKind::AloneOnce => false,
+            SqlKind::Transactional
+            | SqlKind::AloneRepeatable
+            | SqlKind::AloneOnce
+            | SqlKind::Function { .. } => false,
         }),
         StepRef::Mongo(step) => match step.kind {
             MongoKind::CreateCollection

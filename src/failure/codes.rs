@@ -841,6 +841,19 @@ const REFUSED: &[ErrorCode] = &[
         ],
     ),
     code(
+        "NO_FUNCTION",
+        &[Exit::Refused],
+        "A migration calls a function that is part of a service, and this program is not that service. Nothing was changed.",
+        &[
+            "A script says `CALL lockstep.NAME(…)`, and `migrate` was to run or revert it.",
+            "A service was to, in a release that does not have the function: its name changed, or it was taken out.",
+        ],
+        &[
+            "Let the service apply it, as it does when it starts; `migrate up --to VERSION` goes as far as the migration before it.",
+            "To revert it, start the release that has the function, and let it call `Migrator::down`.",
+        ],
+    ),
+    code(
         "REQUIRES",
         &[Exit::Refused],
         "A server is not what the migration requires. Nothing was changed.",

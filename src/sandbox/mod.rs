@@ -53,7 +53,7 @@ pub struct Options {
     /// Whether they flush what they commit to the disk, as in production.
     /// Without it, nothing survives a power failure, and tests are faster.
     pub durable: bool,
-    /// What [`find`] found on this machine.
+    /// What `find` found on this machine.
     pub programs: Programs,
     /// Where the folder is made.
     pub temp: PathBuf,

@@ -15,6 +15,7 @@ mod copy;
 mod doctor;
 mod explain;
 mod foreign;
+mod function;
 mod gauge;
 mod history;
 mod invariant;
@@ -31,6 +32,7 @@ mod tls;
 
 pub use connect::{ConnectError, Postgres, PostgresConfig};
 pub use conninfo::Fallbacks;
+pub use function::{Functions, Transaction};
 pub use lease::PostgresHeart;
 pub use tls::SslMode;
 

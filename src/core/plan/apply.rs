@@ -126,6 +126,7 @@ pub(super) fn apply(
         }
         if !actions.is_empty() {
             check_requires(migration, servers)?;
+            check_functions(known, &migration.folder, &actions)?;
         }
         if actions.is_empty()
             && left == Left::Nothing
@@ -258,6 +259,28 @@ fn check_step(step: &Step) -> Result<(), PlanError> {
         | Body::Check(_)
         | Body::Program(_) => Ok(()),
     }
+}
+
+/// Whether this program has the functions that a migration calls.
+pub(super) fn check_functions(
+    known: &Known<'_>,
+    folder: &str,
+    actions: &[Action],
+) -> Result<(), PlanError> {
+    let steps = actions.iter().filter_map(|action| match action {
+        Action::Run(attempt) | Action::Settle(attempt) => Some(&attempt.step),
+        _ => None,
+    });
+    for step in steps {
+        if let Some(function) = step.functions().find(|name| !known.set.has_function(name)) {
+            return Err(PlanError::NoFunction {
+                folder: folder.to_owned(),
+                function: function.to_owned(),
+                direction: step.direction(),
+            });
+        }
+    }
+    Ok(())
 }
 
 fn check_requires(migration: &Migration, servers: &Servers) -> Result<(), PlanError> {

@@ -4,7 +4,7 @@
 
 use crate::core::checksum::Checksum;
 use crate::core::history::RowStatus;
-use crate::core::id::{StepId, StepName, StoreName, Version};
+use crate::core::id::{Direction, StepId, StepName, StoreName, Version};
 use crate::core::problem::Problem;
 use std::fmt;
 
@@ -227,6 +227,18 @@ pub enum PlanError {
         line: u32,
     },
     /// Exit code 9.
+    #[error(
+        "{folder} calls `{function}`, which is a function of a service and not of this program"
+    )]
+    NoFunction {
+        /// The migration's folder.
+        folder: String,
+        /// What the function is called.
+        function: String,
+        /// What it is called for.
+        direction: Direction,
+    },
+    /// Exit code 9.
     #[error("{folder} requires {required}, but this is {found}")]
     Requires {
         /// The migration's folder.
@@ -301,6 +313,8 @@ impl PlanError {
             PlanError::NoStore { store: StoreName::Postgres, .. } => "set DATABASE_URL or `--postgres`, or take the .sql files out".to_owned(),
             PlanError::NoStore { store: StoreName::Mongo, .. } => "set MONGODB_URI or `--mongo`, or take the .mongodb.js files out".to_owned(),
             PlanError::DropsHistory { .. } => "drop the collections by name".to_owned(),
+            PlanError::NoFunction { direction: Direction::Up, .. } => "nothing was changed; the service applies it when it starts, and all before it; `--to` stops below it".to_owned(),
+            PlanError::NoFunction { direction: Direction::Down, .. } => "nothing was changed; it is reverted by the service (`Migrator::down`), in a release that has the function".to_owned(),
             PlanError::Requires { .. } => "nothing was changed; upgrade the server first".to_owned(),
         }
     }

@@ -9,7 +9,7 @@ use crate::core::history::{Event, Histories, Status, StepState};
 use crate::core::id::{Direction, Phase, StepId, StepName, StoreName, Version};
 use crate::core::migration::Rollback;
 use crate::core::parse::folder;
-use crate::core::plan::apply::{in_doubt, with_commit};
+use crate::core::plan::apply::{check_functions, in_doubt, with_commit};
 use crate::core::plan::lives::{Life, forward, is_live};
 use crate::core::plan::refusal::PlanError;
 use crate::core::plan::{Action, Attempt, Known, Work};
@@ -164,6 +164,7 @@ pub(in crate::core) fn revert(
         work.actions.push(Action::Close(store, live_in(store)));
     }
     work.actions.push(Action::Unseal);
+    check_functions(known, &work.folder, &work.actions)?;
     Ok((work, false))
 }
 

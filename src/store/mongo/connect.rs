@@ -48,12 +48,18 @@ impl MongoConfig {
     /// [`MongoConfigError`], never with a password in it.
     pub async fn parse(url: &str) -> Result<MongoConfig, MongoConfigError> {
         let options = ClientOptions::parse(url).await;
-        let mut options = options.map_err(|error| {
+        let options = options.map_err(|error| {
             let text = error.kind.to_string();
             // The driver repeats what it could not read; a password may be in it.
             let text = if text.contains('@') { "it is malformed".to_owned() } else { text };
             MongoConfigError::Url(text)
         })?;
+        let database = options.default_database.clone().ok_or(MongoConfigError::NoDatabase)?;
+        Ok(MongoConfig::of_driver(options, &database))
+    }
+
+    /// As the driver's own options have it, with a database of that server.
+    pub fn of_driver(mut options: ClientOptions, database: &str) -> MongoConfig {
         options.server_selection_timeout.get_or_insert(SELECTION_TIMEOUT);
         options.connect_timeout.get_or_insert(SELECTION_TIMEOUT);
         // A lost write concern or a stale read would be a history that changes
@@ -64,8 +70,7 @@ impl MongoConfig {
         options.selection_criteria =
             Some(SelectionCriteria::ReadPreference(ReadPreference::Primary));
         options.retry_writes = Some(true);
-        let database = options.default_database.clone().ok_or(MongoConfigError::NoDatabase)?;
-        Ok(MongoConfig { options, database })
+        MongoConfig { options, database: database.to_owned() }
     }
 
     /// With a password from elsewhere. Without a user in the URL there is nobody

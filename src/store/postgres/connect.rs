@@ -3,6 +3,7 @@
 use super::backfill::Routes;
 use super::conninfo::{Conninfo, Fallbacks};
 use super::copy::Destinations;
+use super::function::Functions;
 use super::pace::LogMarks;
 use super::passfile::{self, Found, Login};
 use super::source::Queries;
@@ -128,6 +129,33 @@ impl PostgresConfig {
             config,
             tls: Tls::new(&info.ours)?,
             passfile: passfile.map(|(_, file)| PathBuf::from(file)),
+            history_schema: "public".to_owned(),
+            schema: None,
+        })
+    }
+
+    /// As the driver's own configuration has it. What that cannot say about TLS is as
+    /// in a URL that does not say it.
+    ///
+    /// # Errors
+    /// [`ConnectError`], never with a password in it.
+    pub fn of_driver(mut config: Config) -> Result<PostgresConfig, ConnectError> {
+        use tokio_postgres::config::SslMode as Driver;
+        let mode = match config.get_ssl_mode() {
+            Driver::Disable => "disable",
+            Driver::Require => "require",
+            _ => "prefer",
+        };
+        if config.get_hosts().is_empty() && config.get_hostaddrs().is_empty() {
+            config.host("localhost");
+        }
+        if config.get_connect_timeout().is_none() {
+            config.connect_timeout(CONNECT_TIMEOUT);
+        }
+        Ok(PostgresConfig {
+            config,
+            tls: Tls::new(&[("sslmode".to_owned(), mode.to_owned())])?,
+            passfile: None,
             history_schema: "public".to_owned(),
             schema: None,
         })
@@ -262,6 +290,10 @@ pub struct Postgres {
     /// A transaction of a step or of entries was begun and not yet ended: whoever
     /// waited for it may have gone away in the middle.
     pub(super) open: bool,
+    /// What the program around us brings along for its migrations.
+    pub(super) functions: Functions,
+    /// A function of it ran in this session: nobody knows what the driver remembers.
+    pub(super) stale: bool,
     /// The statement whose first half `clear` has just finished.
     pub(super) finished: Option<String>,
     /// What the step that failed last was seen to wait for.
@@ -298,6 +330,8 @@ impl Postgres {
             fence: 0,
             used: false,
             open: false,
+            functions: Functions::default(),
+            stale: false,
             finished: None,
             waited_for: None,
             routes: Routes::default(),
@@ -308,6 +342,13 @@ impl Postgres {
         })
     }
 
+    /// With functions that its scripts may call.
+    #[must_use]
+    pub fn with_functions(mut self, functions: Functions) -> Postgres {
+        self.functions = functions;
+        self
+    }
+
     /// A further session of the same run.
     pub(super) async fn another_client(&self) -> Result<Client, StoreError> {
         self.config.client(&self.run_id).await
@@ -316,7 +357,7 @@ impl Postgres {
     /// The session, made anew if it was lost. Nothing that was under way in the
     /// old one can go on: the server rolls it back.
     pub(super) async fn session(&mut self) -> Result<&Client, StoreError> {
-        if self.client.is_closed() {
+        if self.client.is_closed() || (self.stale && !self.open) {
             self.reconnect().await?;
         }
         if self.open {
@@ -333,6 +374,7 @@ impl Postgres {
         self.client = self.another_client().await?;
         self.used = false;
         self.open = false;
+        self.stale = false;
         self.check_lease().await
     }
 

@@ -1,5 +1,6 @@
 //! Running steps in Postgres.
 
+use super::function::call;
 use super::history::{OWN_TIMEOUTS, settle_transaction, write};
 use super::invariant::{guard, lockable};
 use super::{Postgres, PostgresConfig, failed, failed_as, quote};
@@ -23,7 +24,7 @@ const LOOK: Duration = Duration::from_secs(1);
 /// answers come back in order, so a failure still names its statement.
 const PIPELINE: usize = 16;
 
-const RUN: &str = "run the step";
+pub(super) const RUN: &str = "run the step";
 
 pub(super) async fn commit(
     store: &mut Postgres,
@@ -109,10 +110,23 @@ async fn try_commit(
             store.client.batch_execute(&lock).await.map_err(|error| failed(RUN, &error))?;
         }
         Box::pin(guard(store, &step.guards)).await?;
-        for (at, chunk) in step.statements.chunks(PIPELINE).enumerate() {
-            let sent = chunk.iter().map(|statement| store.client.batch_execute(&statement.text));
-            for (within, result) in join_all(sent).await.into_iter().enumerate() {
-                result.map_err(|error| at_statement(&error, at * PIPELINE + within))?;
+        let mut at = 0;
+        let are_sql = |one: &SqlStatement, next: &SqlStatement| {
+            ![one, next].iter().any(|it| matches!(it.kind, SqlKind::Function { .. }))
+        };
+        for run in step.statements.chunk_by(are_sql) {
+            if let [SqlStatement { kind: SqlKind::Function { name }, .. }] = run {
+                Box::pin(call(store, name)).await.map_err(|error| error.at(at))?;
+                at += 1;
+                continue;
+            }
+            for chunk in run.chunks(PIPELINE) {
+                let sent =
+                    chunk.iter().map(|statement| store.client.batch_execute(&statement.text));
+                for (within, result) in join_all(sent).await.into_iter().enumerate() {
+                    result.map_err(|error| at_statement(&error, at + within))?;
+                }
+                at += chunk.len();
             }
         }
         // Whatever the script set must not reach our own statements.
@@ -265,7 +279,8 @@ pub(super) async fn obstacle(
         | SqlKind::ReindexConcurrently { .. }
         | SqlKind::DetachConcurrently { .. }
         | SqlKind::AloneRepeatable
-        | SqlKind::AloneOnce => Ok(None),
+        | SqlKind::AloneOnce
+        | SqlKind::Function { .. } => Ok(None),
     }
 }
 
@@ -284,7 +299,7 @@ pub(super) async fn holds(store: &mut Postgres, step: &PgStep) -> Result<Holds, 
             Ok(yes(rows.is_empty()))
         }
         SqlKind::ReindexConcurrently { .. } | SqlKind::AloneRepeatable => Ok(Holds::No),
-        SqlKind::Transactional | SqlKind::AloneOnce => Ok(Holds::Ask),
+        SqlKind::Transactional | SqlKind::AloneOnce | SqlKind::Function { .. } => Ok(Holds::Ask),
     }
 }
 
@@ -337,7 +352,10 @@ pub(super) async fn clear(store: &mut Postgres, step: &PgStep) -> Result<(), Sto
             store.finished = Some(statement.text.clone());
             return Ok(());
         }
-        SqlKind::Transactional | SqlKind::AloneRepeatable | SqlKind::AloneOnce => return Ok(()),
+        SqlKind::Transactional
+        | SqlKind::AloneRepeatable
+        | SqlKind::AloneOnce
+        | SqlKind::Function { .. } => return Ok(()),
     };
     run_alone(store, &sql, CLEAR).await
 }

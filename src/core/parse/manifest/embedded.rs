@@ -3,7 +3,7 @@
 
 use super::table::{Text, Value};
 use crate::core::parse::{mongosh, sql};
-use crate::core::step::{QualifiedName, SqlStatement};
+use crate::core::step::{QualifiedName, SqlKind, SqlStatement};
 use bson::{Bson, Document};
 
 /// Where the key range of a batch belongs in free SQL.
@@ -47,6 +47,16 @@ pub fn batched(value: &Value<'_>) -> Option<String> {
         text.complain(
             format!("`{}` cannot run inside a transaction", value.name),
             "a batch is one transaction; put this statement into a script",
+        );
+        return None;
+    }
+    if let SqlKind::Function { name } = &statement.kind {
+        text.complain(
+            format!(
+                "`{}` calls `{name}`, and functions of a service are called in scripts",
+                value.name
+            ),
+            "call it in a script, once for all rows, or write what it does in SQL",
         );
         return None;
     }

@@ -41,6 +41,7 @@ fn kind(mut cursor: Cursor) -> Result<SqlKind, Unclear> {
         "repack" => Ok(repack(cursor)?),
         "vacuum" => Ok(SqlKind::AloneRepeatable),
         "discard" if cursor.word("all") => Ok(SqlKind::AloneRepeatable),
+        "call" => Ok(call(cursor)?),
         _ => Ok(SqlKind::Transactional),
     }
 }
@@ -172,6 +173,17 @@ fn repack(mut cursor: Cursor) -> Result<SqlKind, NotSql> {
     let every_table = cursor.peek().is_none() || cursor.word("using");
     let alone = commits || every_table;
     Ok(if alone { SqlKind::AloneRepeatable } else { SqlKind::Transactional })
+}
+
+/// The schema of the procedures that are no procedures of the server.
+const OURS: &str = "lockstep";
+
+fn call(mut cursor: Cursor) -> Result<SqlKind, NotSql> {
+    let procedure = cursor.qualified_name()?;
+    Ok(match procedure.schema.as_deref() {
+        Some(OURS) => SqlKind::Function { name: procedure.name },
+        Some(_) | None => SqlKind::Transactional,
+    })
 }
 
 /// The options after `WITH`, which no name can be without quotes.
@@ -321,6 +333,15 @@ mod tests {
             expect![[
                 r#"DetachConcurrently { parent: QualifiedName { schema: None, name: "a" }, partition: QualifiedName { schema: Some("s"), name: "b" } }"#
             ]],
+        );
+    }
+
+    #[test]
+    fn a_procedure_of_our_schema_is_a_function_of_the_program() {
+        check("call Lockstep.Fill_Names('2')", expect![[r#"Function { name: "fill_names" }"#]]);
+        check_all(
+            &SqlKind::Transactional,
+            &["call fill_names('2')", "call shop.fill_names()", "select lockstep.fill_names()"],
         );
     }
 
