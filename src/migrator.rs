@@ -197,7 +197,7 @@ impl Migrator {
             let (mut stores, _, _) = project.open("status").await?;
             let read = lock::read(&mut stores).await.map_err(Failure::from)?;
             lock::check_pair(&stores, &read).map_err(Failure::from)?;
-            let lines = lines(&project.set, &read.histories);
+            let lines = lines(&project.set, &read.histories, &stores.configured());
             Ok(Status {
                 migrations: lines.into_iter().map(MigrationStatus::of).collect(),
                 run: read.lease.map(|lease| format!("{}, run {}", lease.holder, lease.run_id)),
@@ -290,6 +290,8 @@ impl Migrator {
                     postgres_url: project.urls[0].as_deref(),
                     mongo_url: project.urls[1].as_deref(),
                     hooks: None,
+                    // A service has no hook that makes one.
+                    require_backup: None,
                 },
             };
             let mut notices = |notice: Notice| project.say(&notice);

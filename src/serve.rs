@@ -19,7 +19,7 @@ pub mod watch;
 
 use crate::cli::config::Config;
 use crate::cli::failure::Failure;
-use crate::cli::output::SystemClock;
+use crate::engine::SystemClock;
 use crate::cli::project::this_run;
 use crate::core::history::Timestamp;
 use crate::core::id::StoreName;

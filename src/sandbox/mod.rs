@@ -566,3 +566,27 @@ impl fmt::Debug for Reaper {
         f.debug_struct("Reaper").field("dir", &self.dir()).finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn servers_that_stay_are_told_as_a_shell_takes_them() {
+        let uri = "mongodb://127.0.0.1:2/app?directConnection=true";
+        let kept = Notice::Kept {
+            dir: "/tmp/x".into(),
+            stop: "/tmp/x/stop".into(),
+            urls: vec![
+                (POSTGRES_URL_VARIABLE, "postgres://127.0.0.1:1/app".to_owned()),
+                (MONGO_VARIABLE, uri.to_owned()),
+            ],
+        };
+        expect_test::expect![[r"
+            the servers stay, in /tmp/x; to stop and remove them: sh /tmp/x/stop
+            to use them in another shell:
+              export DATABASE_URL='postgres://127.0.0.1:1/app'
+              export MONGODB_URI='mongodb://127.0.0.1:2/app?directConnection=true'"]]
+        .assert_eq(&kept.to_string());
+    }
+}

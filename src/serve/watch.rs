@@ -9,7 +9,7 @@ use crate::cli::commands::backfill::{self, Seen};
 use crate::cli::config::Config;
 use crate::cli::exit::Exit;
 use crate::cli::failure::Failure;
-use crate::cli::output::SystemClock;
+use crate::engine::SystemClock;
 use crate::cli::project::{connect_mongo, connect_postgres};
 use crate::core::duration::show;
 use crate::core::history::{

@@ -265,6 +265,7 @@ fn what_is_away_is_told_and_looked_for_again() {
     // What was known is still there, and it says from when.
     assert!(browser.says("#migrations", "001-first"));
     assert!(browser.says("#migrations", "as of"));
+    assert!(!browser.says("main", "refuse"), "it is away, and has nothing against `up`");
     check_look(&browser, "store-down");
     gate.open();
     browser.until_it_says("#verdict", fine);

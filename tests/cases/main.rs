@@ -26,6 +26,7 @@ mod imported;
 mod json;
 mod many;
 mod mended;
+mod newcomers;
 mod odd;
 mod restored;
 mod sample;

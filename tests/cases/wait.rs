@@ -20,6 +20,20 @@ const FILES: [(&str, &str); 4] = [
 ];
 
 #[test]
+fn a_version_that_no_file_has_is_waited_for_and_told_of() {
+    let project = Project::new("wait_unknown", &FILES);
+    let remark = "there is no file of 099 here";
+    let ran = project.fails(8, &["wait", "--for", "99", "--timeout", "200ms"]);
+    assert!(ran.stderr.contains(remark), "{ran}");
+    let ran = project.fails(8, &["wait", "--for", "2", "--timeout", "200ms"]);
+    assert!(!ran.stderr.contains("there is no file"), "{ran}");
+    // An application has no files at hand.
+    fs::remove_dir_all(project.path("migrations")).unwrap();
+    let ran = project.fails(8, &["wait", "--for", "99", "--timeout", "200ms"]);
+    assert!(!ran.stderr.contains("there is no file"), "{ran}");
+}
+
+#[test]
 fn databases_that_answer_are_waited_for_no_longer() {
     let project = Project::new("wait_ready", &FILES);
     let ran = project.ok(&["wait"]);

@@ -1,5 +1,4 @@
-//! What `init` and `new` write is what a person would begin with, and what they would
-//! stumble over first.
+//! What `init` and `new` write is what a person would begin with.
 
 use std::fs;
 
@@ -81,31 +80,6 @@ fn what_new_writes_is_filled_in_before_it_runs() {
     let ran = project.fails(5, &["up", "--to", "1"]);
     assert!(ran.stderr.contains("was applied when its file had no statement"), "{ran}");
     assert!(!ran.stderr.contains("--accept-checksum"), "{ran}");
-}
-
-#[test]
-fn a_number_that_is_taken_is_told_as_that() {
-    let project =
-        Project::new("written_taken", &[("005-regions/up.sql", "CREATE TABLE a (id int);")]);
-    project.ok(&["up"]);
-    fs::rename(project.path("migrations/005-regions"), project.path("migrations/005-bad")).unwrap();
-    project.write("005-bad/up.sql", "CREATE TABLE b (id int);");
-    let ran = project.fails(5, &["up"]);
-    assert!(ran.stderr.contains("005 was applied as `regions`"), "{ran}");
-    assert!(ran.stderr.contains("the next number (006)"), "{ran}");
-    assert!(!ran.stderr.contains("--accept-checksum"), "{ran}");
-    assert_eq!(project.json(5, &["plan"])[0]["code"], "VERSION_TAKEN");
-    let verify = project.json(5, &["verify"]).remove(0);
-    assert_eq!(verify["findings"][0]["code"], "VERSION_TAKEN", "{verify}");
-    assert_eq!(verify["findings"].as_array().map(Vec::len), Some(1), "{verify}");
-}
-
-#[test]
-fn the_name_of_an_error_is_shown_to_those_who_ask_for_more() {
-    let project = Project::new("written_code", &[]);
-    let line = "code: UNKNOWN_VERSION (docs/errors/UNKNOWN_VERSION.md)";
-    assert!(project.fails(2, &["-v", "up", "--to", "9"]).stderr.contains(line));
-    assert!(!project.fails(2, &["up", "--to", "9"]).stderr.contains(line));
 }
 
 #[test]

@@ -421,6 +421,6 @@ fn another_migration_under_the_number_of_an_applied_one_is_told_as_that() {
         "001 p",
         "001 up/postgres/1 applied\nrow 001 completed both name=regions",
         "up",
-        &expect![""],
+        &expect!["nothing"],
     );
 }

@@ -108,8 +108,8 @@ fn a_baseline_that_died_is_partial() {
         "with standalone\n001 m\n002 m",
         "002 baseline:started mongo\n001 baseline mongo",
         &expect![[r#"
-            001 baseline: postgres baseline, mongo baseline, file ok
-            002 partial: postgres partial, mongo partial, file ok"#]],
+            001 baseline: postgres pending, mongo baseline, file ok
+            002 partial: postgres pending, mongo partial, file ok"#]],
     );
 }
 

@@ -44,7 +44,10 @@ pub async fn run(global: &Global, args: args::Status, output: &Output) -> Result
         let line = |it: &Waits| (it.version, format!("waits behind {}: {}", it.behind, it.why));
         notes.waits = waiting.iter().map(line).collect();
     }
-    notes.failed = failures(&mut project, &lines).await?;
+    // While a run is at work, nobody knows how it ends.
+    if read.lease.is_none() {
+        notes.failed = failures(&mut project, &lines).await;
+    }
     output.result(&table(&lines, &notes, output.result_look));
     if read.is_virgin() {
         output.result("these databases were never migrated by migrate; nothing was created");
@@ -92,36 +95,34 @@ struct Notes {
     failed: BTreeMap<Version, String>,
 }
 
-/// Why migrations stopped in the middle, as the audit log has it. A run that went on
-/// since and came further says something else, or nothing.
-async fn failures(
-    project: &mut Project,
-    lines: &[Line],
-) -> Result<BTreeMap<Version, String>, Failure> {
+/// Why migrations stopped in the middle, as the audit log has it. If that cannot be
+/// read, it is no reason to show less of the rest.
+async fn failures(project: &mut Project, lines: &[Line]) -> BTreeMap<Version, String> {
     let mut failures = BTreeMap::new();
     let partial: Vec<&Line> = lines.iter().filter(|it| it.state == State::Partial).collect();
     if partial.is_empty() {
-        return Ok(failures);
+        return failures;
     }
     let mut runs: Vec<RunSeen> = Vec::new();
     if let Some(postgres) = &mut project.stores.postgres {
-        runs.extend(postgres.runs().await?);
+        runs.extend(postgres.runs().await.unwrap_or_default());
     }
     if let Some(mongo) = &mut project.stores.mongo {
-        runs.extend(mongo.runs().await?);
+        runs.extend(mongo.runs().await.unwrap_or_default());
     }
-    runs.retain(|run| run.error.is_some());
     runs.sort_by_key(|run| std::cmp::Reverse(run.started_at));
     for line in partial {
+        // It begins with the step: `002/up/postgres/1: …`.
         let mark = format!("{}/", line.version);
-        let is_later =
+        let is_since =
             |run: &&RunSeen| line.executed_at.is_none_or(|at| run.finished_at >= Some(at));
-        let mut errors = runs.iter().filter(is_later).filter_map(|run| run.error.as_deref());
-        if let Some(error) = errors.find_map(|error| error.strip_prefix(&mark)) {
-            failures.insert(line.version, format!("failed at {error}"));
+        let errors = runs.iter().filter(is_since).filter_map(|run| run.error.as_deref());
+        if let Some(error) = errors.filter_map(|error| error.strip_prefix(&mark)).next() {
+            let words: Vec<&str> = error.split_whitespace().collect();
+            failures.insert(line.version, format!("stopped at {}", words.join(" ")));
         }
     }
-    Ok(failures)
+    failures
 }
 
 fn summary(project: &Project, read: &Read, migrations: &[Line], look: Look) -> String {
@@ -172,7 +173,9 @@ fn table(lines: &[Line], notes: &Notes, look: Look) -> String {
     /// What everything but the name takes.
     const OTHERS: usize = 50;
     /// What the columns of a wide table take besides: a duration, a release, a note.
-    const MORE: usize = 13 + 20 + 47;
+    const MORE: usize = 13 + 20 + NOTE;
+    /// A note.
+    const NOTE: usize = 47;
     /// From here on there is room for them.
     const WIDE: usize = 150;
     /// From here on there is room for the first two of them.
@@ -213,7 +216,9 @@ fn table(lines: &[Line], notes: &Notes, look: Look) -> String {
             row.push((clip(line.release.as_deref().unwrap_or_default(), RELEASE), plain));
         }
         let notes = notes_of(line, notes);
-        if wide {
+        // What is too long for its column stands below.
+        let length: usize = notes.iter().map(|(text, _)| text.chars().count() + 2).sum();
+        if wide && length <= NOTE + 2 {
             let style = notes.last().map_or(plain, |(_, style)| *style);
             let notes: Vec<String> = notes.into_iter().map(|(text, _)| text).collect();
             row.push((notes.join(", "), style));
@@ -390,7 +395,7 @@ mod tests {
             waits: [(Version(5), "waits behind 002: both touch users in Postgres".to_owned())].into(),
             failed: [(
                 Version(3),
-                "failed at execute/b: failed to run the step in Postgres: no relation of this name is there, and nobody knows why".to_owned(),
+                "stopped at execute/b: failed to run the step in Postgres: no relation of this name is there, and nobody knows why".to_owned(),
             )]
             .into(),
         };
@@ -409,10 +414,13 @@ mod tests {
             | !   002 roles                       held       held       2026-09-21 14:13:20
             |     held: `migrate cleanup 002` finishes it
             | !   003 orders                      partial    pending    2026-09-21 14:13:20
+            |     stopped at execute/b: failed to run the step in Postgres: no relation of
+            |     this name is there, and nobody knows why
             |     next phase: execute
             | !   004 a-name-that-is-longer-tha…  completed  completed  2026-09-21 14:13:20
             |     edited after it was applied
-            | -   005 later                       pending    pending"#]]
+            | -   005 later                       pending    pending
+            |     waits behind 002: both touch users in Postgres"#]]
         .assert_eq(&at(80));
         expect![[r#"
             |     migration                              postgres   mongo      applied at           took        release
@@ -420,16 +428,20 @@ mod tests {
             | !   002 roles                              held       held       2026-09-21 14:13:20  1 min 12 s  2026-11-20-a-rele…
             |     held: `migrate cleanup 002` finishes it
             | !   003 orders                             partial    pending    2026-09-21 14:13:20  1 min 12 s  2026-11-20-a-rele…
+            |     stopped at execute/b: failed to run the step in Postgres: no relation of this name is there, and nobody knows why
             |     next phase: execute
             | !   004 a-name-that-is-longer-than-all-t…  completed  completed  2026-09-21 14:13:20  1 min 12 s  2026-11-20-a-rele…
             |     edited after it was applied
-            | -   005 later                              pending    pending"#]].assert_eq(&at(120));
+            | -   005 later                              pending    pending
+            |     waits behind 002: both touch users in Postgres"#]].assert_eq(&at(120));
         expect![[r#"
             |     migration                                                     postgres   mongo      applied at           took        release             note
             | ok  001 users                                                     completed  completed  2026-09-21 14:13:20  1 min 12 s  2026-11-20-a-rele…
             | !   002 roles                                                     held       held       2026-09-21 14:13:20  1 min 12 s  2026-11-20-a-rele…  held: `migrate cleanup 002` finishes it
-            | !   003 orders                                                    partial    pending    2026-09-21 14:13:20  1 min 12 s  2026-11-20-a-rele…  next phase: execute
+            | !   003 orders                                                    partial    pending    2026-09-21 14:13:20  1 min 12 s  2026-11-20-a-rele…
+            |     stopped at execute/b: failed to run the step in Postgres: no relation of this name is there, and nobody knows why
+            |     next phase: execute
             | !   004 a-name-that-is-longer-than-all-the-others-that-there-are  completed  completed  2026-09-21 14:13:20  1 min 12 s  2026-11-20-a-rele…  edited after it was applied
-            | -   005 later                                                     pending    pending"#]].assert_eq(&at(200));
+            | -   005 later                                                     pending    pending                                                         waits behind 002: both touch users in Postgres"#]].assert_eq(&at(200));
     }
 }

@@ -1,1 +1,1 @@
-// Nothing yet.
+db.createCollection("later");
