@@ -73,6 +73,19 @@ fn run_each(project: &Project, urls: [&str; 2], form: &[&str]) {
         let words: Vec<&str> = command.iter().map(String::as_str).collect();
         let (first, rest) = words.split_first().expect("its name");
         run(project, urls, &[form, &[first], rest].concat());
+        if *first == "new" {
+            fill_in(project);
+        }
+    }
+}
+
+/// What `new` wrote gets a statement, without which it would not be applied.
+fn fill_in(project: &Project) {
+    for entry in fs::read_dir(project.path("migrations")).unwrap() {
+        let name = entry.unwrap().file_name().into_string().unwrap();
+        if name.ends_with("-more-things") {
+            project.write(&format!("{name}/up.sql"), "SELECT 1;");
+        }
     }
 }
 

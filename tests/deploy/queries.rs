@@ -78,7 +78,8 @@ pub fn dashboard(text: &str) -> Vec<Query> {
         let mut columns = String::new();
         for change in list(&panel["transformations"]) {
             for key in ["excludeByName", "indexByName"] {
-                for name in change["options"][key].as_object().into_iter().flat_map(|it| it.keys()) {
+                for name in change["options"][key].as_object().into_iter().flat_map(|it| it.keys())
+                {
                     if !["Time", "Value", "__name__"].contains(&name.as_str()) {
                         columns += &format!("{{{{{name}}}}}");
                     }

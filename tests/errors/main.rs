@@ -10,14 +10,16 @@ use lockstep::cli::failure::pages::{exits, pages};
 use regex::Regex;
 
 /// In the sources of the command line and in capitals, and no error.
-const NO_ERRORS: [&str; 9] = [
+const NO_ERRORS: [&str; 11] = [
     "CARGO_PKG_VERSION",
+    "DATABASE_URL",
     "HEAD",
     "LOCKSTEP_FAILPOINT",
     "LOCKSTEP_LEASE_MS",
     "LOGNAME",
     "MIGRATE_CONTROL_TOKEN",
     "MIGRATE_ENV",
+    "MONGODB_URI",
     "SHELL",
     "USER",
 ];

@@ -116,8 +116,8 @@ async fn failures(project: &mut Project, lines: &[Line]) -> BTreeMap<Version, St
         let mark = format!("{}/", line.version);
         let is_since =
             |run: &&RunSeen| line.executed_at.is_none_or(|at| run.finished_at >= Some(at));
-        let errors = runs.iter().filter(is_since).filter_map(|run| run.error.as_deref());
-        if let Some(error) = errors.filter_map(|error| error.strip_prefix(&mark)).next() {
+        let mut errors = runs.iter().filter(is_since).filter_map(|run| run.error.as_deref());
+        if let Some(error) = errors.find_map(|error| error.strip_prefix(&mark)) {
             let words: Vec<&str> = error.split_whitespace().collect();
             failures.insert(line.version, format!("stopped at {}", words.join(" ")));
         }
