@@ -46,7 +46,8 @@ pub async fn run() -> u8 {
         Err(error) => {
             // Help and version are answers; everything else is a usage error.
             let said = error.to_string();
-            let shown = redacted(&said);
+            // What help says of tokens is no secret.
+            let shown = if error.use_stderr() { redacted(&said) } else { said.clone() };
             if error.use_stderr() && asks_for_json(std::env::args_os()) {
                 let failure = Failure::new(Exit::Usage, "USAGE", gist(&shown))
                     .next("`migrate --help` lists the commands, `migrate COMMAND --help` the flags of one");

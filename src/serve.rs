@@ -19,12 +19,12 @@ pub mod watch;
 
 use crate::cli::config::Config;
 use crate::cli::failure::Failure;
-use crate::engine::SystemClock;
 use crate::cli::project::this_run;
 use crate::core::history::Timestamp;
 use crate::core::id::StoreName;
 use crate::core::migration::MigrationSet;
 use crate::core::pace::Limits;
+use crate::engine::SystemClock;
 use crate::engine::{Clock as _, Stop, StopReason};
 use control::Token;
 use desk::Asked;

@@ -4,7 +4,7 @@
 //! Each question has connections of its own, which end with it. What many ask at the
 //! same time is asked once; who does not wait any longer is not answered.
 
-use crate::cli::commands::{backfill, history, plan};
+use crate::cli::commands::{backfill, backup, history, plan};
 use crate::cli::config::Config;
 use crate::cli::exit::Exit;
 use crate::cli::failure::Failure;
@@ -106,7 +106,9 @@ async fn answer(
         Question::Plan => {
             let goal = Goal::Up(Up { policy: config.cleanup.policy, ..Up::default() });
             let (plan, _) = plan_now(&mut stores, set, &servers, &goal).await?;
-            let foreseen = plan::foresee(&mut stores, &plan).await;
+            let mut foreseen = plan::foresee(&mut stores, &plan).await;
+            let limit = config.cleanup.require_backup;
+            foreseen.backups = backup::needs(&mut stores, &plan, limit).await?;
             Ok(crate::report::plan::object(&plan, &foreseen, Direction::Up))
         }
         Question::History(None) => {

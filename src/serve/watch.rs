@@ -9,7 +9,6 @@ use crate::cli::commands::backfill::{self, Seen};
 use crate::cli::config::Config;
 use crate::cli::exit::Exit;
 use crate::cli::failure::Failure;
-use crate::engine::SystemClock;
 use crate::cli::project::{connect_mongo, connect_postgres};
 use crate::core::duration::show;
 use crate::core::history::{
@@ -21,6 +20,7 @@ use crate::core::pace::Limits;
 use crate::core::server::Servers;
 use crate::core::step::Body;
 use crate::engine::Clock as _;
+use crate::engine::SystemClock;
 use crate::store::mongo::Mongo;
 use crate::store::postgres::Postgres;
 use crate::store::{Store as _, StoreError, Stores};

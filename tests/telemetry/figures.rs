@@ -72,10 +72,10 @@ fn a_run_leaves_its_figures_in_a_file() {
         (r#"lockstep_run_migrations{command="up"}"#, 2),
         (r#"lockstep_run_steps{command="up"}"#, 5),
         (
-            r#"lockstep_run_backfill_rows{command="up",version="2",step="execute/one-more",store="postgres"}"#,
+            r#"lockstep_run_backfill_rows{command="up",version="002",step="execute/one-more",store="postgres"}"#,
             95,
         ),
-        (r#"lockstep_run_invariant_holds{command="up",version="2",name="all are one"}"#, 1),
+        (r#"lockstep_run_invariant_holds{command="up",version="002",name="all are one"}"#, 1),
     ] {
         assert_eq!(value(&all, series), expected, "{series}");
     }
@@ -89,7 +89,8 @@ fn a_run_leaves_its_figures_in_a_file() {
     let of_steps: Vec<f64> = of_steps.map(|(_, took)| *took).collect();
     assert_eq!(of_steps.len(), 5);
     assert!(of_steps.iter().sum::<f64>() <= took, "{of_steps:?} in {took}");
-    let migration = r#"lockstep_run_migration_duration_seconds{command="up",version="1",name="t"}"#;
+    let migration =
+        r#"lockstep_run_migration_duration_seconds{command="up",version="001",name="t"}"#;
     assert!(all.contains_key(migration), "{all:#?}");
 
     // Nothing left to do is a success of its own; and whoever runs it may keep its files
@@ -188,7 +189,7 @@ fn differences_of_a_comparison_are_counted() {
     );
     project.fails(6, &["up", "--metrics-file", "up.prom"]);
     let all = read(&project.path("up.prom"));
-    let labels = r#"{command="up",version="1",name="the same"}"#;
+    let labels = r#"{command="up",version="001",name="the same"}"#;
     assert_eq!(value(&all, &format!("lockstep_run_comparison_differences{labels}")), 30);
     assert_eq!(value(&all, &format!("lockstep_run_invariant_holds{labels}")), 0);
 }

@@ -97,11 +97,11 @@ impl Figures {
         let command = || ("command", end.command.to_owned());
         let one = |name, help, value| Family::gauge(name, help).with(vec![command()], value);
         let of_migration = |(version, name): &(Version, String)| {
-            vec![command(), ("version", version.0.to_string()), ("name", name.clone())]
+            vec![command(), ("version", version.to_string()), ("name", name.clone())]
         };
         let of_step = |(version, step, store): &Place| {
             let store = ("store", store.word().to_owned());
-            vec![command(), ("version", version.0.to_string()), ("step", step.clone()), store]
+            vec![command(), ("version", version.to_string()), ("step", step.clone()), store]
         };
         let mut info = vec![command()];
         for (name, value) in
@@ -303,12 +303,12 @@ mod tests {
             lockstep_run_finished_timestamp_seconds{command="up"} 1763740000.25
             lockstep_run_migrations{command="up"} 1
             lockstep_run_steps{command="up"} 2
-            lockstep_run_step_duration_seconds{command="up",version="7",step="up/postgres/1",store="postgres"} 0.5
-            lockstep_run_migration_duration_seconds{command="up",version="7",name="add-users"} 0.75
-            lockstep_run_backfill_rows{command="up",version="7",step="up/postgres/1",store="postgres"} 30
-            lockstep_run_invariant_holds{command="up",version="7",name="all \"there\""} 1
-            lockstep_run_invariant_holds{command="up",version="7",name="the same"} 0
-            lockstep_run_comparison_differences{command="up",version="7",name="the same"} 3"#]].assert_eq(&values.join("\n"));
+            lockstep_run_step_duration_seconds{command="up",version="007",step="up/postgres/1",store="postgres"} 0.5
+            lockstep_run_migration_duration_seconds{command="up",version="007",name="add-users"} 0.75
+            lockstep_run_backfill_rows{command="up",version="007",step="up/postgres/1",store="postgres"} 30
+            lockstep_run_invariant_holds{command="up",version="007",name="all \"there\""} 1
+            lockstep_run_invariant_holds{command="up",version="007",name="the same"} 0
+            lockstep_run_comparison_differences{command="up",version="007",name="the same"} 3"#]].assert_eq(&values.join("\n"));
     }
 
     #[test]
