@@ -56,12 +56,10 @@ where
             (Steer::Speed(*factor), said)
         }
     };
-    let steered = steered(stores, &steer, by).await?;
-    let is_paused = steered["paused"] == true;
-    output.object("backfill", &steered);
+    output.object("backfill", &steered(stores, &steer, by).await?);
     output.remark(&said);
     if *wanted != Wanted::Resume && running(stores, set, &read.histories).await?.is_empty() {
-        let until = if is_paused { "resume" } else { "speed 1" };
+        let until = if matches!(wanted, Wanted::Pause { .. }) { "resume" } else { "speed 1" };
         output.remark(&format!(
             "none is at work now: it holds for those that begin later, until `migrate backfill {until}`"
         ));

@@ -71,13 +71,18 @@ async fn runs(project: &mut Project, output: &Output) -> Result<(), Failure> {
     if runs.is_empty() {
         output.result("no run has changed anything yet");
     }
+    let widest = runs.iter().map(|(run, _)| run.command.chars().count()).max();
+    let command_width = widest.unwrap_or(0).max(COMMAND_WIDTH);
     for (run, _) in &runs {
-        output.result(&run_lines(run, output.result_look, output.volume));
+        output.result(&run_lines(run, command_width, output.result_look, output.volume));
     }
     Ok(())
 }
 
-fn run_lines(run: &RunSeen, look: Look, volume: Volume) -> String {
+/// As wide as `baseline`, so that most logs look alike.
+const COMMAND_WIDTH: usize = 8;
+
+fn run_lines(run: &RunSeen, command_width: usize, look: Look, volume: Volume) -> String {
     let from = run.from_version.map_or("nothing".to_owned(), |version| version.to_string());
     // Nobody knows how far a run came that died; what it did is recorded.
     let unknown = if run.finished_at.is_some() && run.outcome != "died" { "nothing" } else { "?" };
@@ -93,7 +98,8 @@ fn run_lines(run: &RunSeen, look: Look, volume: Volume) -> String {
     let id = format!("run {}", short(&run.run_id, volume));
     let who = [Some(run.started_by.clone()), took, Some(id), release];
     let who = who.into_iter().flatten().collect::<Vec<_>>().join(", ");
-    let what = format!("{}  {:<8} {outcome}  {from} → {to}", local(run.started_at), run.command);
+    let (at, command) = (local(run.started_at), &run.command);
+    let what = format!("{at}  {command:<command_width$} {outcome}  {from} → {to}");
     // The letters, without what colours them.
     let width = console::measure_text_width(&what) + 2 + who.chars().count();
     // A line of a pipe is one line, as long as it is.
@@ -233,7 +239,7 @@ mod tests {
             tool_version: "1".to_owned(),
         };
         let mut look = Look { terminal: true, colour: false, width: 80 };
-        let text = run_lines(&run, look, Volume::Normal);
+        let text = run_lines(&run, COMMAND_WIDTH, look, Volume::Normal);
         assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
         // Without the time, which is local.
         let lines: Vec<&str> = text
@@ -249,8 +255,8 @@ mod tests {
             error: 002/up/postgres/1: failed to run the step in Postgres: no relation002/…"]]
         .assert_eq(&lines.join("\n"));
         look.terminal = false;
-        assert_eq!(run_lines(&run, look, Volume::Normal).lines().count(), 2);
-        let whole = run_lines(&run, look, Volume::Verbose);
+        assert_eq!(run_lines(&run, COMMAND_WIDTH, look, Volume::Normal).lines().count(), 2);
+        let whole = run_lines(&run, COMMAND_WIDTH, look, Volume::Verbose);
         assert!(whole.contains(&run.run_id) && !whole.contains('…'), "{whole}");
     }
 }
