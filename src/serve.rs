@@ -186,7 +186,9 @@ pub async fn serve(
         _ = &mut http => StopReason::Terminated,
     };
     close.send_replace(true);
-    let _ = tokio::time::timeout(http::CLOSING_TIME, http).await;
+    if !http.is_finished() {
+        let _ = tokio::time::timeout(http::CLOSING_TIME, http).await;
+    }
     reason
 }
 

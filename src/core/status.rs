@@ -77,6 +77,8 @@ pub struct Line {
     pub name: String,
     /// Of the whole.
     pub state: State,
+    /// It was begun and is not finished, whether there is a file of it or not.
+    pub is_open: bool,
     /// Of its part in Postgres.
     pub postgres: State,
     /// Of its part in MongoDB.
@@ -180,6 +182,7 @@ fn line(set: &MigrationSet, histories: &Histories, version: Version, life: Optio
         version,
         name,
         state,
+        is_open: applied == State::Partial,
         phase,
         postgres: part(StoreName::Postgres),
         mongo: part(StoreName::Mongo),

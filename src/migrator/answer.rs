@@ -101,7 +101,8 @@ pub struct Status {
 }
 
 impl Status {
-    /// Whether nothing is left for [`Migrator::up`](super::Migrator::up) to do.
+    /// Whether nothing is left for [`Migrator::up`](super::Migrator::up) to do but cleanups
+    /// that are held.
     pub fn is_up_to_date(&self) -> bool {
         self.migrations.iter().all(|it| !matches!(it.state, State::Pending | State::Partial))
     }

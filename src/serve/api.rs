@@ -86,7 +86,10 @@ fn failed(failure: &Failure) -> Response {
         _ => StatusCode::INTERNAL_SERVER_ERROR,
     };
     let next = failure.next.as_deref().unwrap_or_default();
-    refuse(status, failure.code, &failure.message, next)
+    // What was done all the same, and what else is known.
+    let details = failure.details.iter().map(|(label, text)| format!("; {label}: {text}"));
+    let message = format!("{}{}", failure.message, details.collect::<String>());
+    refuse(status, failure.code, &message, next)
 }
 
 fn well((is_well, object): (bool, Value)) -> Response {

@@ -4,6 +4,7 @@
 //! Each question has connections of its own, which end with it. What many ask at the
 //! same time is asked once; who does not wait any longer is not answered.
 
+use super::watch::abandon;
 use crate::cli::commands::{backfill, backup, history, plan};
 use crate::cli::config::Config;
 use crate::cli::exit::Exit;
@@ -15,7 +16,9 @@ use crate::core::migration::MigrationSet;
 use crate::core::pace::Steer;
 use crate::core::plan::{Goal, Up};
 use crate::engine::run::plan_now;
-use crate::store::Run;
+use crate::store::mongo::Mongo;
+use crate::store::postgres::Postgres;
+use crate::store::{Run, Stores};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -74,11 +77,20 @@ pub async fn desk(
             let _ = reply.send(answer.clone());
             continue;
         }
-        let work = Box::pin(answer(config, set, run, &question));
+        let mut reached = None;
+        let work = Box::pin(answer(config, set, run, &question, &mut reached));
         let answer = match tokio::time::timeout(ANSWER_TIME, work).await {
             Ok(answer) => answer.map(Arc::new),
             Err(_) => {
-                let message = format!("the databases did not answer within {}", show(ANSWER_TIME));
+                if let Some(stores) = &mut reached {
+                    abandon(stores).await;
+                }
+                let what = match question {
+                    Question::Steer(_) => "; one of them may have been told all the same",
+                    _ => "",
+                };
+                let limit = show(ANSWER_TIME);
+                let message = format!("the databases did not answer within {limit}{what}");
                 Err(Failure::new(Exit::Timeout, "TIMEOUT", message)
                     .next("ask again; `/health/ready` says how the databases are"))
             }
@@ -100,29 +112,29 @@ async fn answer(
     set: &MigrationSet,
     run: &Run,
     question: &Question,
+    reached: &mut Option<Stores<Postgres, Mongo>>,
 ) -> Result<Value, Failure> {
-    let (mut stores, servers) = connect(config, &run.id, None).await?;
+    let (stores, servers) = connect(config, &run.id, None).await?;
+    let stores = reached.insert(stores);
     match question {
         Question::Plan => {
             let goal = Goal::Up(Up { policy: config.cleanup.policy, ..Up::default() });
-            let (plan, _) = plan_now(&mut stores, set, &servers, &goal).await?;
-            let mut foreseen = plan::foresee(&mut stores, &plan).await;
+            let (plan, _) = plan_now(stores, set, &servers, &goal).await?;
+            let mut foreseen = plan::foresee(stores, &plan).await;
             let limit = config.cleanup.require_backup;
-            foreseen.backups = backup::needs(&mut stores, &plan, limit).await?;
+            foreseen.backups = backup::needs(stores, &plan, limit).await?;
             Ok(crate::report::plan::object(&plan, &foreseen, Direction::Up))
         }
-        Question::History(None) => {
-            Ok(history::runs_object(&history::read_runs(&mut stores).await?))
-        }
+        Question::History(None) => Ok(history::runs_object(&history::read_runs(stores).await?)),
         Question::History(Some(version)) => {
-            let records = history::read_records(&mut stores, *version).await?;
+            let records = history::read_records(stores, *version).await?;
             Ok(history::records_object(*version, &records))
         }
         Question::Steer(steer) => {
-            backfill::histories(&mut stores).await?;
+            backfill::histories(stores).await?;
             // Each is an entry of its own in the audit log.
             let by = Run { id: uuid::Uuid::new_v4().to_string(), ..run.clone() };
-            backfill::steered(&mut stores, steer, &by).await
+            backfill::steered(stores, steer, &by).await
         }
     }
 }

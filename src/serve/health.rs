@@ -2,7 +2,7 @@
 //! watches, is well.
 
 use super::{Shared, now};
-use crate::core::history::RowStatus;
+use crate::core::history::{RowStatus, RunSeen};
 use crate::core::id::{StoreName, Version};
 use crate::core::status::State;
 use crate::report::utc;
@@ -43,6 +43,12 @@ pub fn ready(shared: &Shared, wanted: Option<Version>) -> (bool, Value) {
     let (mut partial, mut version) = (Vec::new(), Value::Null);
     if let Some(view) = &view {
         partial = view.partial();
+        for store in shared.stores() {
+            if let Some(record) = view.read.histories.of(store).unreadable().first() {
+                let title = store.title();
+                reasons.push(format!("the history in {title} cannot be read: {}", record.what));
+            }
+        }
         reasons.extend(
             partial.iter().map(|version| format!("{version} is partial: begun and not finished")),
         );
@@ -110,7 +116,9 @@ pub fn whole(shared: &Shared) -> (bool, Value) {
     object["held"] = view.count(State::Held).into();
     let counts = STATES.map(|state| (state.word().to_owned(), view.count(state).into()));
     object["counts"] = Value::Object(counts.into_iter().collect());
-    let last = view.runs.first().map(|(run, _)| run);
+    // Recording a backup and steering are no runs that could have failed.
+    let is_run = |run: &&RunSeen| run.command != "backup" && !run.command.starts_with("backfill");
+    let last = view.runs.iter().map(|(run, _)| run).find(is_run);
     object["last_run"] = last.map_or(Value::Null, |run| {
         json!({
             "run_id": run.run_id, "command": run.command, "started_by": run.started_by,

@@ -103,6 +103,11 @@ fn about_pair(view: &View) -> Vec<Family> {
             "Migrations that up has something to do about.",
         )
         .with(Vec::new(), count(wide(view.pending()))),
+        Family::gauge(
+            "lockstep_migrations_partial",
+            "Migrations that were begun and are not finished, whatever each store says of its part.",
+        )
+        .with(Vec::new(), count(wide(view.partial().len()))),
         Family::gauge("lockstep_migrations_held", "Migrations whose cleanup is held.")
             .with(Vec::new(), count(wide(view.count(State::Held)))),
     ];
@@ -147,7 +152,8 @@ fn about_pair(view: &View) -> Vec<Family> {
 fn about_runs(runs: &[&RunSeen]) -> Vec<Family> {
     let mut total = Family::counter("lockstep_runs_total", "Runs in the audit log.");
     let mut counted: BTreeMap<(&str, &str), u64> = BTreeMap::new();
-    for run in runs {
+    // One that is at work is counted when it is over: a counter never falls.
+    for run in runs.iter().filter(|run| run.outcome != "running") {
         *counted.entry((&run.command, &run.outcome)).or_default() += 1;
     }
     for ((command, outcome), number) in counted {
@@ -171,7 +177,10 @@ fn about_runs(runs: &[&RunSeen]) -> Vec<Family> {
         }
         let labels = vec![("command", run.command.clone())];
         at.add(labels.clone(), seconds(finished_at));
-        took.add(labels.clone(), between(run.started_at, finished_at));
+        // A backup begins when it was taken, and ends when that was recorded.
+        if run.command != "backup" {
+            took.add(labels.clone(), between(run.started_at, finished_at));
+        }
         success.add(labels, truth(run.outcome == "ok"));
     }
     vec![total, at, took, success]

@@ -105,7 +105,7 @@ impl View {
 
     /// Those that were begun and are not finished.
     pub fn partial(&self) -> Vec<Version> {
-        let partial = self.lines.iter().filter(|line| line.state == State::Partial);
+        let partial = self.lines.iter().filter(|line| line.is_open);
         partial.map(|line| line.version).collect()
     }
 
@@ -167,7 +167,12 @@ fn refused(
     }
     let rollbacks = BTreeMap::new();
     let known = Known { set, histories: &read.histories, rollbacks: &rollbacks, servers };
-    Some(plan::plan(&known, &goal).map(drop))
+    match plan::plan(&known, &goal) {
+        // What has no statement yet, or is a function of a service, is the business of
+        // whoever applies it.
+        Err(PlanError::Nothing { .. } | PlanError::NoFunction { .. }) => Some(Ok(())),
+        planned => Some(planned.map(drop)),
+    }
 }
 
 /// What the history says of each invariant: a step that is recorded held when it was

@@ -268,6 +268,10 @@ pub async fn look(
                 }
                 Err(_) => {
                     // What was asked may still come: not as the answer to the next question.
+                    // Nor may it stay in the server, where it would be one more each time.
+                    if let Some((stores, _)) = &mut reached {
+                        abandon(stores).await;
+                    }
                     reached = None;
                     let failure = watched.silent("did not tell its history", LOOK_TIME);
                     tell.send_modify(|looked| looked.failure = Some(failure));
@@ -282,6 +286,22 @@ pub async fn look(
             () = poke.notified() => {}
         }
     }
+}
+
+/// Ends what was asked and not answered in time: a session that waits for a lock would
+/// outlive us.
+pub async fn abandon(stores: &mut Reached) {
+    /// A server that does not take this either has nothing to end.
+    const LIMIT: Duration = Duration::from_secs(2);
+    let ended = async {
+        if let Some(postgres) = &mut stores.postgres {
+            postgres.cancel().await;
+        }
+        if let Some(mongo) = &mut stores.mongo {
+            mongo.cancel().await;
+        }
+    };
+    let _ = tokio::time::timeout(LIMIT, ended).await;
 }
 
 /// What is kept from look to look.

@@ -58,7 +58,8 @@ where
     };
     output.object("backfill", &steered(stores, &steer, by).await?);
     output.remark(&said);
-    if *wanted != Wanted::Resume && running(stores, set, &read.histories).await?.is_empty() {
+    let is_undone = matches!(wanted, Wanted::Resume | Wanted::Speed { factor: 1.0 });
+    if !is_undone && running(stores, set, &read.histories).await?.is_empty() {
         let until = if matches!(wanted, Wanted::Pause { .. }) { "resume" } else { "speed 1" };
         output.remark(&format!(
             "none is at work now: it holds for those that begin later, until `migrate backfill {until}`"

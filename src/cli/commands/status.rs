@@ -366,6 +366,7 @@ mod tests {
             version: Version(version),
             name: name.to_owned(),
             state,
+            is_open: state == State::Partial,
             postgres: state,
             mongo: if state == State::Partial { State::Pending } else { state },
             file: FileState::Same,

@@ -3,6 +3,7 @@
 use super::{Adopted, Found, Import, Wishes};
 use crate::core::id::{StoreName, Version};
 use crate::core::parse::folder::{self, Folder};
+use crate::core::parse::sql;
 use crate::core::problem::{Place, Problem};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -53,7 +54,17 @@ impl Script {
         Script { file: file.to_owned(), lines }
     }
 
-    /// Whether it has more than blanks and comments of SQL.
+    /// With a statement that does nothing, if it has none: a migration of ours has one,
+    /// and this one was meant to do nothing.
+    fn or_nothing(mut self) -> Script {
+        if sql::read(&self.text()).is_ok_and(|statements| statements.is_empty()) {
+            let last = self.lines.last().map_or(1, |line| line.0);
+            self.lines.push((last, "SELECT 1;".to_owned()));
+            self.lines.push((last, String::new()));
+        }
+        self
+    }
+
     fn text(&self) -> String {
         let lines: Vec<&str> = self.lines.iter().map(|(_, line)| line.as_str()).collect();
         lines.join("\n")
@@ -93,6 +104,7 @@ impl Draft {
             let message = format!("{} is of the same version and direction", other.file);
             return Err(Problem::whole(script.file, message).hint("remove one of the two"));
         }
+        let script = if name == "up.sql" { script.or_nothing() } else { script };
         self.scripts.insert(name, script);
         Ok(())
     }
@@ -101,7 +113,7 @@ impl Draft {
     /// Without an up, nothing is added, and the answer is no.
     pub fn sections(&mut self, file: &str, sections: &BTreeMap<&str, Vec<(u32, String)>>) -> bool {
         let Some(up) = sections.get("up.sql") else { return false };
-        self.scripts.insert("up.sql", Script::part(file, up));
+        self.scripts.insert("up.sql", Script::part(file, up).or_nothing());
         if let Some(down) = sections.get("down.sql")
             && down.iter().any(|(_, line)| !line.trim().is_empty())
         {

@@ -165,7 +165,7 @@ fn check(statements: &str) -> Result<(), Because> {
 pub(super) async fn call(store: &mut Postgres, name: &str) -> Result<(), StoreError> {
     /// What sessions of others may have left behind a pooler has names that the driver
     /// is about to give.
-    const BEFORE: &str = "DEALLOCATE ALL; SELECT pg_catalog.txid_current()";
+    const FIRST: &str = "DEALLOCATE ALL; SELECT pg_catalog.txid_current()";
     const WHICH: &str = "SELECT pg_catalog.txid_current()";
     let refused = |message: String| {
         StoreError::new(StoreName::Postgres, RUN, Fate::Refused, format!("`{name}` {message}"))
@@ -173,8 +173,9 @@ pub(super) async fn call(store: &mut Postgres, name: &str) -> Result<(), StoreEr
     let Some(function) = store.functions.0.get(name).cloned() else {
         return Err(refused("is a function of another program".to_owned()));
     };
-    store.stale = true;
-    let before = store.client.simple_query(BEFORE).await;
+    // A second one in the same step may use what the driver keeps of the first.
+    let is_first = !std::mem::replace(&mut store.stale, true);
+    let before = store.client.simple_query(if is_first { FIRST } else { WHICH }).await;
     let before = which(&before.map_err(|error| failed(RUN, &error))?);
     let transaction = Transaction { client: &store.client };
     let called = AssertUnwindSafe(function.call(&transaction)).catch_unwind().await;
@@ -188,7 +189,7 @@ pub(super) async fn call(store: &mut Postgres, name: &str) -> Result<(), StoreEr
         }
     };
     if let Some(because) = because {
-        return Err(match because.downcast_ref::<tokio_postgres::Error>() {
+        return Err(match of_driver(&*because) {
             Some(error) if error.as_db_error().is_some() || error.is_closed() => {
                 let mut failure = failed(RUN, error);
                 failure.said.message = format!("`{name}`: {}", failure.said.message);
@@ -206,6 +207,18 @@ pub(super) async fn call(store: &mut Postgres, name: &str) -> Result<(), StoreEr
         return Ok(());
     }
     Err(refused("ended the transaction that it was called in".to_owned()))
+}
+
+/// What the driver said, however the function has wrapped it.
+fn of_driver<'a>(
+    mut because: &'a (dyn std::error::Error + 'static),
+) -> Option<&'a tokio_postgres::Error> {
+    loop {
+        match because.downcast_ref() {
+            Some(error) => return Some(error),
+            None => because = because.source()?,
+        }
+    }
 }
 
 /// The number of the transaction.
