@@ -211,7 +211,7 @@ const USAGE: &[ErrorCode] = &[
         ],
         &[
             "Write into its files what it does. Applied as it is, it would be recorded as done, and what is written into it later would never be run.",
-            "If it is not needed, delete its folder.",
+            "If it is meant to do nothing, `SELECT 1;` says so. If it is not needed, and no database has applied it, delete its folder.",
         ],
     )
     .looks("error: 007-add-things has nothing to apply: there is no statement in its files, only comments"),

@@ -444,7 +444,7 @@ fn what_has_no_statement_is_not_applied() {
         "up",
         &expect![[r#"
             error: 002-name has nothing to apply: there is no statement in its files, only comments
-            hint: write into its files what it does, or delete the folder; once it was applied, what is added later would not be run"#]],
+            hint: write into its files what it does, `SELECT 1;` if that is nothing; delete the folder if no database has applied it"#]],
     );
     check("001 p\n002 p- m-\n003 p", "", "up --to 1", &expect!["001 up: run up/postgres/1, seal"]);
 }

@@ -263,7 +263,7 @@ impl PlanError {
             PlanError::Taken { applied, next, version, .. } => format!(
                 "give the new migration the next number ({next}), and restore the folder of {version} `{applied}` from version control"
             ),
-            PlanError::Nothing { .. } => "write into its files what it does, or delete the folder; once it was applied, what is added later would not be run".to_owned(),
+            PlanError::Nothing { .. } => "write into its files what it does, `SELECT 1;` if that is nothing; delete the folder if no database has applied it".to_owned(),
             PlanError::Variables { .. } => "what is left of it belongs to what is applied: run it with the values of then (`--var`, MIGRATE_VAR_…, [vars] in migrate.toml), or take back with `migrate down` what is applied".to_owned(),
             PlanError::EditedInDoubt { step, store, .. } => format!(
                 "only its old text tells what is left of it: restore the text and run `migrate up` again, which settles the step, and edit it then; or look at {title}, and when nothing of the step is there, `migrate repair --mark-reverted {step} --store {store}`",
