@@ -60,6 +60,26 @@ async fn a_function_runs_between_the_statements_around_its_call() {
     assert_eq!(again.finished, []);
 }
 
+/// The driver asks about a type that it does not know, and keeps how it asked.
+#[tokio::test]
+async fn functions_of_one_script_may_each_meet_types_of_their_own() {
+    async fn look(transaction: &Transaction<'_>, column: &str) -> Done {
+        transaction.query(&format!("SELECT {column} FROM t"), &[]).await?;
+        Ok(())
+    }
+    let database = Database::new("types");
+    let script = "CREATE TYPE mood AS ENUM ('fine'); CREATE TYPE size AS ENUM ('small'); \
+                  CREATE TABLE t (mood mood, size size); \
+                  CALL lockstep.moods('1'); CALL lockstep.sizes('1');";
+    let migrator = service(&database, &[("001-t", script)])
+        .function("moods", async |transaction: &Transaction<'_>| look(transaction, "mood").await)
+        .function("sizes", async |transaction: &Transaction<'_>| look(transaction, "size").await)
+        .build()
+        .expect("they can be read");
+    let done = migrator.up(Up::all()).await.expect("it works");
+    assert_eq!(done.finished, [1.into()]);
+}
+
 /// Runs it with a function that does its work and then this; then with one that works.
 async fn failing<F>(name: &str, then: F, check: impl Fn(&Error))
 where

@@ -179,7 +179,7 @@ fn a_newer_release_that_died_is_ahead_and_partial_where_it_is() {
         "001 done\n002 up/postgres/1 applied\n002 up/mongo/1 started\nrow 002 running both",
         &expect![[r#"
             001 completed: postgres completed, mongo completed, file ok
-            002 ahead: postgres completed, mongo partial, file none"#]],
+            002 ahead: postgres completed, mongo partial, file none, open"#]],
     );
 }
 

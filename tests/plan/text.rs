@@ -395,13 +395,14 @@ pub fn check_status(files: &str, history: &str, expected: &Expect) {
     let lines = status::lines(&world.set, &world.histories(), &world.servers.stores());
     let line = |line: &status::Line| {
         format!(
-            "{} {}: postgres {}, mongo {}, file {}{}",
+            "{} {}: postgres {}, mongo {}, file {}{}{}",
             line.version,
             line.state.word(),
             line.postgres.word(),
             line.mongo.word(),
             line.file.word(),
-            line.phase.map_or(String::new(), |phase| format!(", next {phase}"))
+            line.phase.map_or(String::new(), |phase| format!(", next {phase}")),
+            if line.is_open && line.state != status::State::Partial { ", open" } else { "" }
         )
     };
     expected.assert_eq(&lines.iter().map(line).collect::<Vec<_>>().join("\n"));

@@ -117,6 +117,7 @@ mod tests {
                 "20260102000000_index.sql",
                 "-- migrate:up transaction:false\nCREATE INDEX CONCURRENTLY a ON users (id);\n\n-- migrate:down\n",
             ),
+            ("20260103000000_nothing.sql", "-- migrate:up\n-- later\n\n-- migrate:down\n"),
             ("schema.sql", "everything"),
         ];
         expect![[r#"
@@ -128,6 +129,10 @@ mod tests {
             transaction = false
             == 20260102000000_index/up.sql
             CREATE INDEX CONCURRENTLY a ON users (id);
+            == 20260103000000_nothing/up.sql
+            -- later
+
+            SELECT 1;
             note schema.sql: is not called like a migration of dbmate, and was passed over
         "#]]
         .assert_eq(&show(TOOL, &files));

@@ -238,3 +238,21 @@ fn chain(error: &dyn Error) -> String {
     }
     text
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("no names were filled in")]
+    struct Wrapped(#[source] Because);
+
+    #[test]
+    fn what_the_driver_said_is_found_however_it_is_wrapped() {
+        let said = "port=x".parse::<tokio_postgres::Config>().expect_err("no settings");
+        let text = said.to_string();
+        let wrapped = Wrapped(Box::new(Wrapped(Box::new(said))));
+        assert_eq!(of_driver(&wrapped).map(ToString::to_string), Some(text));
+        assert!(of_driver(&Wrapped("nothing of the driver".into())).is_none());
+    }
+}
