@@ -110,6 +110,7 @@ struct Project {
     urls: [Option<String>; 2],
     applied_by: String,
     lock_wait: Duration,
+    require_backup: Option<Duration>,
     connect_wait: Option<Duration>,
     timeout: Option<Duration>,
     pace: pace::Settings,
@@ -290,8 +291,7 @@ impl Migrator {
                     postgres_url: project.urls[0].as_deref(),
                     mongo_url: project.urls[1].as_deref(),
                     hooks: None,
-                    // A service has no hook that makes one.
-                    require_backup: None,
+                    require_backup: project.require_backup,
                 },
             };
             let mut notices = |notice: Notice| project.say(&notice);

@@ -103,6 +103,7 @@ pub struct Builder {
     schema: Option<String>,
     applied_by: Option<String>,
     lock_wait: Duration,
+    require_backup: Option<Duration>,
     connect_wait: Option<Duration>,
     timeout: Option<Duration>,
     pace: Pace,
@@ -128,6 +129,7 @@ impl Builder {
             schema: None,
             applied_by: None,
             lock_wait: LOCK_WAIT,
+            require_backup: None,
             connect_wait: None,
             timeout: None,
             pace: Pace::default(),
@@ -270,6 +272,13 @@ impl Builder {
         self
     }
 
+    /// Cleanups begin only with a backup of each store that they touch that is younger
+    /// than this: one that `migrate backup record` has recorded. Without, none is asked for.
+    pub fn require_backup(mut self, limit: Duration) -> Builder {
+        self.require_backup = Some(limit);
+        self
+    }
+
     /// Waits this long for databases that are not up yet; not at all if nobody says.
     pub fn connect_wait(mut self, wait: Duration) -> Builder {
         self.connect_wait = Some(wait);
@@ -326,6 +335,7 @@ impl Builder {
                 urls: [self.postgres_url, mongo_url],
                 applied_by: self.applied_by.unwrap_or_else(program),
                 lock_wait: self.lock_wait,
+                require_backup: self.require_backup,
                 connect_wait: self.connect_wait,
                 timeout: self.timeout,
                 pace: self.pace.0,

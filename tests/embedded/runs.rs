@@ -2,8 +2,9 @@
 
 use crate::support::Database;
 use crate::{number, service};
-use lockstep::{Kind, State, Transaction, Up};
+use lockstep::{Kind, Migration, Migrator, State, Transaction, Up};
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::Notify;
 
 /// Two migrations; the first one calls a function that waits.
@@ -29,6 +30,29 @@ async fn of_instances_that_start_at_once_one_migrates() {
         finished.extend(done.finished);
     }
     assert_eq!(finished, [1.into(), 2.into()]);
+}
+
+#[tokio::test]
+async fn a_cleanup_needs_the_backup_that_the_service_wants() {
+    let database = Database::new("gated");
+    let migrator = |wants: bool| {
+        let phased = Migration::new("001-t")
+            .file("prepare.sql", "CREATE TABLE t (id bigint);")
+            .file("cleanup.sql", "DROP TABLE t;");
+        let builder = Migrator::builder()
+            .migrations([phased])
+            .postgres_url(&database.postgres_url)
+            .mongo_url(&database.mongo_uri);
+        let day = Duration::from_hours(24);
+        let builder = if wants { builder.require_backup(day) } else { builder };
+        builder.build().expect("they can be read")
+    };
+    let there = "SELECT count(*) FROM pg_class WHERE relname = 't'";
+    let error = migrator(true).up(Up::all()).await.expect_err("there is no backup");
+    assert_eq!((error.kind(), error.code()), (Kind::Refused, "BACKUP_REQUIRED"));
+    assert_eq!(number(&database, there).await, 1);
+    migrator(false).up(Up::all()).await.expect("nobody asks for one");
+    assert_eq!(number(&database, there).await, 0);
 }
 
 /// Starts a run, waits until it is in its first step, ends it in one way or another, and

@@ -51,6 +51,7 @@ async fn all_that_is_promised_is_there() {
         })
         .applied_by("surface")
         .lock_wait(Duration::from_secs(90))
+        .require_backup(Duration::from_hours(24))
         .connect_wait(Duration::from_secs(30))
         .timeout(Duration::from_mins(5))
         .pace(Pace::unthrottled());
