@@ -8,6 +8,7 @@ pub mod exit;
 pub mod pages;
 
 use crate::core::backup::Required;
+use crate::core::causes::chain;
 use crate::core::id::{Direction, StepName};
 use crate::core::plan::{BaselineError, PlanError};
 use crate::core::problem::{Place, Problem};
@@ -110,17 +111,6 @@ impl Failure {
         first.more = failures.collect();
         first
     }
-}
-
-/// An error and its causes.
-pub fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text = format!("{text}: {error}");
-        cause = error.source();
-    }
-    text
 }
 
 impl From<StoreError> for Failure {

@@ -36,7 +36,8 @@ mod embedded;
 mod failed;
 mod goal;
 
-pub use answer::{Applied, MigrationStatus, Planned, PlannedStep, State, Status, Waiting};
+pub use crate::core::status::State;
+pub use answer::{Applied, MigrationStatus, Planned, PlannedStep, Status, Waiting};
 pub use builder::{Builder, Migration, Pace};
 pub use failed::{Error, Kind};
 pub use goal::{Cleanups, Down, Up};

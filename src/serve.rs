@@ -24,8 +24,7 @@ use crate::core::history::Timestamp;
 use crate::core::id::StoreName;
 use crate::core::migration::MigrationSet;
 use crate::core::pace::Limits;
-use crate::engine::SystemClock;
-use crate::engine::{Clock as _, Stop, StopReason};
+use crate::engine::{Clock as _, Stop, StopReason, SystemClock};
 use control::Token;
 use desk::Asked;
 use std::collections::BTreeMap;
@@ -228,13 +227,13 @@ async fn add_up(
             said = gist;
             tell_state.send_replace(events::message(now, SystemClock.now()));
         }
-        let changed = looks.iter_mut().map(|(_, look)| changed(look));
-        let changed = futures_util::future::select_all(changed.map(Box::pin));
+        let looked = looks.iter_mut().map(|(_, look)| Box::pin(changed(look)));
+        let looked = futures_util::future::select_all(looked);
         let beaten = futures_util::future::select_all(
-            pulses.iter_mut().map(|pulse| Box::pin(changed_pulse(pulse))),
+            pulses.iter_mut().map(|pulse| Box::pin(changed(pulse))),
         );
         tokio::select! {
-            _ = changed => {}
+            _ = looked => {}
             _ = beaten => {}
             // What is too old changes by itself.
             () = tokio::time::sleep(TICK) => {}
@@ -246,14 +245,8 @@ async fn add_up(
 /// While a backfill runs, who listens hears of it this often.
 const TICK: Duration = Duration::from_secs(1);
 
-async fn changed(look: &mut channel::Receiver<Looked>) {
-    if look.changed().await.is_err() {
-        std::future::pending::<()>().await;
-    }
-}
-
-async fn changed_pulse(pulse: &mut channel::Receiver<Option<Pulse>>) {
-    if pulse.changed().await.is_err() {
+async fn changed<T>(receiver: &mut channel::Receiver<T>) {
+    if receiver.changed().await.is_err() {
         std::future::pending::<()>().await;
     }
 }

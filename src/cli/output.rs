@@ -5,7 +5,7 @@ use crate::cli::failure::Failure;
 use crate::core::notice::{Notice, Notices};
 use crate::core::problem::Place;
 use crate::engine::{Clock as _, SystemClock};
-use crate::report::human::{Human, Look, Volume, say, tame, wrap};
+use crate::report::human::{Human, Look, Volume, say, tame, wrap_after};
 use crate::report::json;
 use annotate_snippets::{AnnotationKind, Level, Renderer, Snippet};
 use serde_json::{Value, json};
@@ -213,10 +213,9 @@ pub fn failure_json(failure: &Failure) -> Value {
 pub fn show(failure: &Failure, look: Look) -> String {
     // Between words, and below its first line; a pipe gets lines that can be searched.
     let fit = |before: &str, text: &str| {
-        let room = look.width.saturating_sub(4);
         let fits = !look.terminal || text.contains('\n');
         let fits = fits || before.len() + text.chars().count() <= look.width;
-        if fits { text.to_owned() } else { wrap_after(before.len(), text, room).join("\n    ") }
+        if fits { text.to_owned() } else { wrap_after(before.len(), text, look.width, 4) }
     };
     let message = fit("error: ", &failure.message);
     let mut text = format!("{} {message}", look.bad("error:"));
@@ -237,16 +236,6 @@ pub fn show(failure: &Failure, look: Look) -> String {
         text.push_str(&format!("\n  {}: {next}", look.bold("next")));
     }
     text
-}
-
-/// A text in lines, the first of which has something in front of it.
-fn wrap_after(before: usize, text: &str, room: usize) -> Vec<String> {
-    let mark = "x".repeat(before.saturating_sub(5));
-    let mut lines = wrap(&format!("{mark} {text}"), room);
-    if let Some(first) = lines.first_mut() {
-        *first = first.strip_prefix(&mark).unwrap_or(first).trim_start().to_owned();
-    }
-    lines
 }
 
 /// The line of the file, with what is meant underlined.

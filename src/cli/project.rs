@@ -6,10 +6,10 @@ use crate::cli::config::{
     self, Config, ConfigError, Flags, MongoSettings, PasswordCommand, PostgresSettings,
 };
 use crate::cli::exit::Exit;
-pub use crate::cli::failure::chain;
 use crate::cli::failure::{Failure, stopped};
+use crate::core::causes::chain;
 use crate::core::duration::show;
-use crate::core::history::{Histories, RowStatus};
+use crate::core::history::Histories;
 use crate::core::id::{StoreName, Version};
 use crate::core::migration::MigrationSet;
 use crate::core::pace;
@@ -317,10 +317,8 @@ impl Project {
     /// # Errors
     /// Exit code 2.
     pub fn check_values(&self, histories: &Histories) -> Result<(), Failure> {
-        let is_completed = |version: Version| {
-            let row = histories.row(version);
-            row.is_some_and(|it| matches!(it.status, RowStatus::Completed | RowStatus::Baseline))
-        };
+        let is_completed =
+            |version: Version| histories.row(version).is_some_and(|it| it.status.is_done());
         let open = self.lacking.iter().filter(|(version, _)| !is_completed(**version));
         let problems: Vec<Problem> = open.flat_map(|(_, problems)| problems.clone()).collect();
         match problems.is_empty() {

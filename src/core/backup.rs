@@ -6,7 +6,7 @@
 use crate::core::duration::show;
 use crate::core::history::Timestamp;
 use crate::core::id::{Direction, Phase, StoreName, Version};
-use crate::core::plan::{Action, Work};
+use crate::core::plan::Work;
 use crate::core::step::Body;
 use std::fmt;
 use std::time::Duration;
@@ -189,19 +189,8 @@ pub fn about(time: Duration) -> String {
 /// The stores that the cleanup in this work touches; none, if there is no cleanup in
 /// it. A program may touch every store that there is.
 pub fn touched(work: &Work, configured: &[StoreName]) -> Vec<StoreName> {
-    let steps = work.actions.iter().filter_map(|action| match action {
-        Action::Run(it) | Action::Settle(it) => Some(&it.step),
-        Action::Abandon(_)
-        | Action::Intend(..)
-        | Action::Close(..)
-        | Action::Accept(_)
-        | Action::Check(_)
-        | Action::Pause(_)
-        | Action::Hold
-        | Action::Seal
-        | Action::Unseal => None,
-    });
-    let cleanup: Vec<_> = steps
+    let cleanup: Vec<_> = work
+        .steps()
         .filter(|step| step.direction() == Direction::Up && step.phase() == Phase::Cleanup)
         .collect();
     let touches = |store: &StoreName| {
@@ -261,7 +250,7 @@ mod tests {
     use crate::core::checksum::Checksum;
     use crate::core::migration::Rollback;
     use crate::core::parse::folder::{self, Folder};
-    use crate::core::plan::Attempt;
+    use crate::core::plan::{Action, Attempt};
 
     const NOW: i64 = 1_795_290_423_000;
     const PAIR: &str = "5be1c0de-0c90-4129-81bf-dd57ffa48f61";

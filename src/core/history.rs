@@ -163,6 +163,11 @@ impl RowStatus {
             RowStatus::Baseline => "baseline",
         }
     }
+
+    /// Whether nothing of the migration is left to do.
+    pub fn is_done(self) -> bool {
+        matches!(self, RowStatus::Completed | RowStatus::Baseline)
+    }
 }
 
 impl fmt::Display for RowStatus {

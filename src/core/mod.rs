@@ -9,6 +9,7 @@
 
 pub mod backfill;
 pub mod backup;
+pub mod causes;
 pub mod checksum;
 pub mod compare;
 pub mod destroys;

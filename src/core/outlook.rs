@@ -174,10 +174,7 @@ pub fn steps(plan: &Plan) -> impl Iterator<Item = (StepId, &Attempt)> {
 
 /// Every step of one migration in a plan that runs something.
 pub fn steps_of(work: &Work) -> impl Iterator<Item = (StepId, &Attempt)> {
-    let attempts = work.actions.iter().filter_map(|action| match action {
-        Action::Run(it) | Action::Settle(it) | Action::Abandon(it) => Some(it),
-        _ => None,
-    });
+    let attempts = work.actions.iter().filter_map(Action::attempt);
     attempts.map(|it| (StepId { version: work.version, name: it.step.name.clone() }, it))
 }
 

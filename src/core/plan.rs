@@ -179,32 +179,24 @@ pub struct Work {
 impl Work {
     /// How long the longest name of its steps is.
     pub fn longest_name(&self) -> usize {
-        let names = self.actions.iter().filter_map(|action| match action {
-            Action::Run(it) | Action::Settle(it) | Action::Abandon(it) => Some(&it.step.name),
-            _ => None,
-        });
+        let names = self.actions.iter().filter_map(Action::attempt).map(|it| &it.step.name);
         names.map(|name| name.to_string().chars().count()).max().unwrap_or(0)
     }
 
     /// Whether it does more than write down what is done.
     pub fn has_steps(&self) -> bool {
-        self.actions.iter().any(|action| matches!(action, Action::Run(_) | Action::Settle(_)))
+        self.steps().next().is_some()
+    }
+
+    /// The steps that it brings to their end.
+    pub fn steps(&self) -> impl Iterator<Item = &Step> {
+        self.actions.iter().filter_map(Action::step)
     }
 
     /// The highest attempt among its actions.
     fn attempt_max(&self) -> u32 {
-        let attempt = |action: &Action| match action {
-            Action::Run(it) | Action::Settle(it) | Action::Abandon(it) => it.attempt,
-            Action::Intend(..)
-            | Action::Close(..)
-            | Action::Accept(_)
-            | Action::Check(_)
-            | Action::Pause(_)
-            | Action::Hold
-            | Action::Seal
-            | Action::Unseal => 0,
-        };
-        self.actions.iter().map(attempt).max().unwrap_or(0)
+        let attempts = self.actions.iter().filter_map(Action::attempt);
+        attempts.map(|it| it.attempt).max().unwrap_or(0)
     }
 }
 
@@ -235,6 +227,31 @@ pub enum Action {
     Seal,
     /// Remove the migration's row from both stores: it is gone.
     Unseal,
+}
+
+impl Action {
+    /// What it does something about in a store, to the end or back.
+    pub fn attempt(&self) -> Option<&Attempt> {
+        match self {
+            Action::Run(it) | Action::Settle(it) | Action::Abandon(it) => Some(it),
+            Action::Intend(..)
+            | Action::Close(..)
+            | Action::Accept(_)
+            | Action::Check(_)
+            | Action::Pause(_)
+            | Action::Hold
+            | Action::Seal
+            | Action::Unseal => None,
+        }
+    }
+
+    /// The step that it brings to its end: nothing of one that is abandoned stays.
+    pub fn step(&self) -> Option<&Step> {
+        match self {
+            Action::Abandon(_) => None,
+            _ => self.attempt().map(|it| &it.step),
+        }
+    }
 }
 
 /// A step, and how often it was tried.

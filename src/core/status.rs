@@ -8,7 +8,8 @@ use crate::core::step::Step;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// The state of a migration, or of its part in one store.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+#[non_exhaustive]
 pub enum State {
     /// Never applied, or reverted.
     Pending,
@@ -18,7 +19,7 @@ pub enum State {
     Held,
     /// Done.
     Completed,
-    /// It was there before this engine was.
+    /// It was there before Lockstep was.
     Baseline,
     /// Applied, without a file, and not newer than all files.
     Missing,

@@ -2,7 +2,7 @@
 
 use crate::core::id::{Direction, Version};
 use crate::core::plan::{Action, Waits, Work};
-use crate::core::status::{FileState, Line};
+use crate::core::status::{FileState, Line, State};
 use crate::engine::run::Report;
 
 /// What a run did.
@@ -71,15 +71,11 @@ pub struct PlannedStep {
 
 impl Planned {
     pub(super) fn of(work: Work) -> Planned {
-        let steps = work.actions.iter().filter_map(|action| match action {
-            Action::Run(attempt) | Action::Settle(attempt) | Action::Abandon(attempt) => {
-                Some(PlannedStep {
-                    name: attempt.step.name.to_string(),
-                    store: attempt.step.store().word(),
-                    summary: attempt.step.summary(),
-                })
-            }
-            _ => None,
+        let attempts = work.actions.iter().filter_map(Action::attempt);
+        let steps = attempts.map(|attempt| PlannedStep {
+            name: attempt.step.name.to_string(),
+            store: attempt.step.store().word(),
+            summary: attempt.step.summary(),
         });
         Planned {
             version: work.version,
@@ -104,7 +100,7 @@ impl Status {
     /// Whether nothing is left for [`Migrator::up`](super::Migrator::up) to do but cleanups
     /// that are held.
     pub fn is_up_to_date(&self) -> bool {
-        self.migrations.iter().all(|it| !matches!(it.state, State::Pending | State::Partial))
+        self.migrations.iter().all(|it| !it.state.is_pending())
     }
 }
 
@@ -124,41 +120,12 @@ pub struct MigrationStatus {
     pub release: Option<String>,
 }
 
-/// The state of a migration.
-#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
-#[non_exhaustive]
-pub enum State {
-    /// Never applied, or reverted.
-    Pending,
-    /// Begun and not finished; `up` goes on with it.
-    Partial,
-    /// Everything but its cleanup is done.
-    Held,
-    /// Done.
-    Completed,
-    /// It was there before Lockstep was.
-    Baseline,
-    /// Applied, not known to this service, and not newer than all that it knows.
-    Missing,
-    /// Applied, not known to this service, and newer than all that it knows.
-    Ahead,
-}
-
 impl MigrationStatus {
     pub(super) fn of(line: Line) -> MigrationStatus {
-        use crate::core::status::State as Known;
         MigrationStatus {
             version: line.version,
             name: line.name,
-            state: match line.state {
-                Known::Pending => State::Pending,
-                Known::Partial => State::Partial,
-                Known::Held => State::Held,
-                Known::Completed => State::Completed,
-                Known::Baseline => State::Baseline,
-                Known::Missing => State::Missing,
-                Known::Ahead => State::Ahead,
-            },
+            state: line.state,
             is_edited: line.file == FileState::Edited,
             release: line.release,
         }

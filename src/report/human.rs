@@ -466,20 +466,32 @@ pub fn clip(text: &str, width: usize) -> String {
 
 /// A text in lines of a width, cut between words.
 pub fn wrap(text: &str, width: usize) -> Vec<String> {
-    let mut lines: Vec<String> = Vec::new();
+    lines(text, width, width)
+}
+
+/// A text behind `before` columns of something else, the lines below its first one behind
+/// a margin. A first word that does not fit there begins below.
+pub fn wrap_after(before: usize, text: &str, width: usize, margin: usize) -> String {
+    let lines = lines(text, width.saturating_sub(before), width.saturating_sub(margin));
+    lines.join(&format!("\n{:margin$}", ""))
+}
+
+/// A text in lines, the first of another width than the others.
+fn lines(text: &str, first: usize, width: usize) -> Vec<String> {
     // A number stays with what it counts.
     let glued = [" k ", " M ", " bytes", " kB", " MB", " GB", " rows", " documents"]
         .iter()
         .fold(text.to_owned(), |text, unit| text.replace(unit, &unit.replacen(' ', "\u{a0}", 1)));
+    let mut lines: Vec<String> = Vec::new();
     for word in glued.split(' ') {
         let word = &word.replace('\u{a0}', " ");
-        let room = width.saturating_sub(word.chars().count() + 1);
-        match lines.last_mut() {
-            Some(line) if line.chars().count() <= room => {
-                line.push(' ');
-                line.push_str(word);
-            }
-            _ => lines.push(word.to_owned()),
+        let length = word.chars().count();
+        let fits = |line: &str, width: usize| line.chars().count() + 1 + length <= width;
+        match lines.as_mut_slice() {
+            [] if first < length && first < width => lines.extend([String::new(), word.clone()]),
+            [line] if fits(line, first) => line.extend([" ", word]),
+            [_, .., line] if fits(line, width) => line.extend([" ", word]),
+            _ => lines.push(word.clone()),
         }
     }
     lines

@@ -24,6 +24,14 @@ pub fn object(event: &str, at: Timestamp, fields: &Value) -> String {
     format!(r#"{{"v":{VERSION},"event":"{event}","at":"{at}"{comma}{rest}"#)
 }
 
+/// The same as a value, for what is part of another object.
+pub fn value(event: &str, at: Timestamp, mut fields: Value) -> Value {
+    fields["v"] = VERSION.into();
+    fields["event"] = event.into();
+    fields["at"] = utc(at).into();
+    fields
+}
+
 /// The object of a notice; `None` for what is only meant for people.
 pub fn notice(notice: &Notice, at: Timestamp) -> Option<String> {
     let (event, fields) = match notice {

@@ -131,8 +131,7 @@ fn work_lines(work: &Work, foreseen: &Foreseen, look: Look, lines: &mut Vec<Stri
 fn is_of_cleanup(action: &Action) -> bool {
     match action {
         Action::Check(_) => true,
-        Action::Run(it) | Action::Settle(it) => it.step.phase() == Phase::Cleanup,
-        _ => false,
+        _ => action.step().is_some_and(|step| step.phase() == Phase::Cleanup),
     }
 }
 

@@ -26,13 +26,10 @@ const STREAM_TIME: Duration = Duration::from_hours(1);
 pub fn state(shared: &Shared) -> Value {
     let view = shared.now().ok();
     let at = now();
-    let object = |event: &str, fields: Value| -> Value {
-        serde_json::from_str(&json::object(event, at, &fields)).unwrap_or_default()
-    };
     json!({
         "v": json::VERSION,
-        "status": view.as_ref().map(|view| object("status", view.status())),
-        "backfills": view.as_ref().map(|view| object("backfill", view.backfills())),
+        "status": view.as_ref().map(|view| json::value("status", at, view.status())),
+        "backfills": view.as_ref().map(|view| json::value("backfill", at, view.backfills())),
         "health": health::whole(shared).1,
         // The page offers no button that nobody may press.
         "control": shared.control.is_some(),

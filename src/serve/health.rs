@@ -2,7 +2,7 @@
 //! watches, is well.
 
 use super::{Shared, now};
-use crate::core::history::{RowStatus, RunSeen};
+use crate::core::history::RunSeen;
 use crate::core::id::{StoreName, Version};
 use crate::core::status::State;
 use crate::report::utc;
@@ -60,8 +60,7 @@ pub fn ready(shared: &Shared, wanted: Option<Version>) -> (bool, Value) {
         let is_completed = view.as_ref().is_some_and(|view| {
             shared.stores().all(|store| {
                 let row = view.read.histories.of(store).row(wanted);
-                let status = row.map(|row| row.status);
-                matches!(status, Some(RowStatus::Completed | RowStatus::Baseline))
+                row.is_some_and(|row| row.status.is_done())
             })
         });
         if !is_completed {

@@ -37,6 +37,7 @@ pub use lease::PostgresHeart;
 pub use tls::SslMode;
 
 use crate::core::backup::Backups;
+use crate::core::causes::chain;
 use crate::core::history::{Entry, Snapshot, Unreadable};
 use crate::core::id::{StoreName, Version};
 use crate::core::migration::Rollback;
@@ -44,7 +45,6 @@ use crate::core::step::PgStep;
 use crate::failpoint::around;
 use crate::store::{Fate, Gauge, Holds, Lease, Obstruction, Outcome, Run, Said, Store, StoreError};
 use std::collections::BTreeMap;
-use std::error::Error as _;
 use tokio_postgres::error::{DbError, ErrorPosition, Severity, SqlState};
 
 impl Store for Postgres {
@@ -217,17 +217,6 @@ fn detail(error: &DbError) -> Option<String> {
         (Some(detail), Some(context)) => Some(format!("{detail} ({context})")),
         (detail, context) => detail.map(str::to_owned).or(context),
     }
-}
-
-/// An error and its causes, which tokio-postgres leaves out of its own text.
-fn chain(error: &tokio_postgres::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text = format!("{text}: {error}");
-        cause = error.source();
-    }
-    text
 }
 
 /// A name as SQL has it.

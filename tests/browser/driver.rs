@@ -10,7 +10,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::until;
+use crate::support::wait::until;
 
 /// Longer than a command takes, even where the machine has much else to do.
 const PATIENCE: Duration = Duration::from_mins(2);

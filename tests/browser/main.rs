@@ -12,26 +12,12 @@ mod project;
 
 use driver::{Browser, ENTER, TAB};
 use gate::Gate;
-use project::{Project, TOKEN, sql};
+use project::{Project, TOKEN};
 use serde_json::json;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use support::Database;
-
-/// Nothing waited for here takes longer.
-const LIMIT: Duration = Duration::from_mins(2);
-
-/// How often a condition is looked at.
-const POLL: Duration = Duration::from_millis(50);
-
-/// Waits for a condition.
-#[track_caller]
-fn until(what: &str, mut condition: impl FnMut() -> bool) {
-    let begun = Instant::now();
-    while !condition() {
-        assert!(begun.elapsed() < LIMIT, "still waiting for: {what}");
-        std::thread::park_timeout(POLL);
-    }
-}
+use support::sql::sql;
+use support::wait::until;
 
 /// A table of so many rows, and a backfill of it that takes its time, in a migration
 /// that is held when it is done.
@@ -183,7 +169,7 @@ fn a_backfill_is_seen_and_steered_with_nothing_but_keys() {
     browser.press(reason);
     browser.press(ENTER);
     browser.until_it_says(".steer output", "does not know this token");
-    assert_eq!(sql(url, "SELECT paused FROM migration_control"), "f");
+    assert_eq!(sql(url, "SELECT paused FROM migration_control"), ["f"]);
     // That the browser notes an answer of 401 is its own.
     let refused = browser.errors();
     assert!(refused.iter().all(|error| error.contains("401")), "{refused:?}");
@@ -196,7 +182,7 @@ fn a_backfill_is_seen_and_steered_with_nothing_but_keys() {
     browser.press(ENTER);
     browser.until_it_says("#verdict", &format!("Backfills are paused: {reason}"));
     let asked = "SELECT paused::text || ' ' || reason FROM migration_control";
-    assert_eq!(sql(url, asked), format!("true {reason}"));
+    assert_eq!(sql(url, asked), [format!("true {reason}")]);
     browser.until_it_says("#log", reason);
     assert_eq!(browser.js("return document.querySelectorAll('img, main b b').length"), json!(0));
     let heard = browser.text("return document.querySelector('#live').textContent");
@@ -213,10 +199,10 @@ fn a_backfill_is_seen_and_steered_with_nothing_but_keys() {
     tab_to(&browser, "form[data-do=resume] button");
     browser.press(ENTER);
     browser.until_it_says("#fills", "at work");
-    assert_eq!(sql(url, "SELECT paused FROM migration_control"), "f");
+    assert_eq!(sql(url, "SELECT paused FROM migration_control"), ["f"]);
     browser.click("button[data-factor='2']");
     browser.until_it_says("#fills", "speed 2 was asked for");
-    assert_eq!(sql(url, "SELECT speed FROM migration_control"), "2");
+    assert_eq!(sql(url, "SELECT speed FROM migration_control"), ["2"]);
     project.run(&["backfill", "speed", "100"]);
     browser.until_it_says("#fills", "speed 100 was asked for");
 

@@ -9,8 +9,6 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
-use crate::support::block_on;
-
 /// Who has it may steer.
 pub const TOKEN: &str = "a-token-of-the-browser-test";
 
@@ -142,21 +140,4 @@ impl Drop for Served {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
-}
-
-/// Asks Postgres for one value, as text; a script has none.
-pub fn sql(url: &str, script: &str) -> String {
-    block_on(async || {
-        let (client, connection) =
-            tokio_postgres::connect(url, tokio_postgres::NoTls).await.expect("Postgres answers");
-        let connection = tokio::spawn(connection);
-        let answers = client.simple_query(script).await.expect("it runs");
-        let value = answers.iter().find_map(|answer| match answer {
-            tokio_postgres::SimpleQueryMessage::Row(row) => row.get(0).map(str::to_owned),
-            _ => None,
-        });
-        drop(client);
-        let _ = connection.await;
-        value.unwrap_or_default()
-    })
 }

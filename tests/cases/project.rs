@@ -4,17 +4,11 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
-use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
 use crate::support::Database;
-
-/// Nothing that is waited for here takes longer.
-const LIMIT: Duration = Duration::from_mins(2);
-
-/// How often a condition is looked at.
-const POLL: Duration = Duration::from_millis(20);
+pub use crate::support::wait::until;
 
 /// A folder and two databases, gone at the end of the test.
 pub struct Project {
@@ -198,15 +192,5 @@ impl Drop for Running {
             let _ = child.kill();
             let _ = child.wait();
         }
-    }
-}
-
-/// Waits for a condition.
-#[track_caller]
-pub fn until(what: &str, mut condition: impl FnMut() -> bool) {
-    let begun = Instant::now();
-    while !condition() {
-        assert!(begun.elapsed() < LIMIT, "still waiting for: {what}");
-        std::thread::park_timeout(POLL);
     }
 }

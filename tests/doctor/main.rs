@@ -4,17 +4,15 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+use lockstep::core::id::StoreName;
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Instant;
+use support::pair::Pair;
+use support::sql::sql;
+use support::wait::{LIMIT, POLL};
 use support::{Database, block_on};
-
-/// Nothing waited for here takes longer.
-const LIMIT: Duration = Duration::from_mins(1);
-
-/// How often a condition is looked at.
-const POLL: Duration = Duration::from_millis(20);
 
 /// A project with one migration for both stores.
 fn project(toml: &str) -> tempfile::TempDir {
@@ -70,24 +68,6 @@ fn doctor(project: &Path, postgres: &str, mongo: &str) -> Seen {
         assert_eq!(finding["level"] == "ok", finding["next"].is_null(), "{finding:#}");
     }
     Seen { code, report }
-}
-
-/// Runs statements and returns the first column of the last one's rows.
-fn sql(url: &str, statements: &str) -> Vec<String> {
-    block_on(async || {
-        let (client, connection) =
-            tokio_postgres::connect(url, tokio_postgres::NoTls).await.unwrap();
-        let connection = tokio::spawn(connection);
-        let messages = client.simple_query(statements).await.unwrap();
-        let first = |message: tokio_postgres::SimpleQueryMessage| match message {
-            tokio_postgres::SimpleQueryMessage::Row(row) => row.get(0).map(str::to_owned),
-            _ => None,
-        };
-        let rows = messages.into_iter().filter_map(first).collect();
-        drop(client);
-        let _ = connection.await;
-        rows
-    })
 }
 
 /// The same server as another role.
@@ -458,41 +438,19 @@ fn a_pooler_in_transaction_mode_is_seen() {
 
 #[test]
 fn a_postgres_whose_clock_lags_is_told_of() {
-    use std::os::unix::fs::MetadataExt;
-    use std::os::unix::process::CommandExt;
-    let env = |name: &str| std::env::var(name).ok();
-    let options = lockstep::sandbox::Options::new(&env);
-    let sandbox = block_on(|| lockstep::sandbox::Sandbox::start(&options, &|_| {})).unwrap();
-    let url = sandbox.postgres_url.clone().unwrap();
-    let mongo = sandbox.mongo_uri.clone().unwrap();
-    assert!(
-        doctor(project("").path(), &url, &mongo).finding("postgres", "clock").starts_with("ok")
-    );
+    let mut pair = Pair::new(StoreName::Postgres);
+    let (url, mongo) = (pair.postgres.clone(), pair.mongo.clone());
+    let seen = doctor(project("").path(), &url, &mongo);
+    assert!(seen.finding("postgres", "clock").starts_with("ok"), "{:#}", seen.report);
 
     // The same server again, in a world that is two minutes behind.
-    let pid = sandbox.pid(lockstep::core::id::StoreName::Postgres).expect("a program");
-    let process = PathBuf::from(format!("/proc/{pid}"));
-    let words = String::from_utf8(std::fs::read(process.join("cmdline")).unwrap()).unwrap();
-    let words: Vec<&str> = words.split_terminator('\0').collect();
-    let owner = std::fs::metadata(&process).unwrap();
-    let ended = Command::new("kill").args(["-s", "INT", &pid.to_string()]).status().unwrap();
-    assert!(ended.success());
-    let begun = Instant::now();
-    // What has ended has no words, even before its parent knows.
-    while std::fs::read(process.join("cmdline")).is_ok_and(|words| !words.is_empty()) {
-        assert!(begun.elapsed() < LIMIT, "it does not end");
-        std::thread::park_timeout(POLL);
-    }
-    let port = url.rsplit_once(':').unwrap().1.split('/').next().unwrap().parse().unwrap();
-    let mut command = Command::new(words[0]);
-    command
-        .args(&words[1..])
-        .uid(owner.uid())
-        .gid(owner.gid())
-        .env("LD_PRELOAD", support::libfaketime())
-        .env("FAKETIME", "-120s")
-        .env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
-    let server = serve(tempfile::tempdir().unwrap(), port, &mut command);
+    pair.shut_down();
+    pair.restart_with(|command| {
+        command
+            .env("LD_PRELOAD", support::libfaketime())
+            .env("FAKETIME", "-120s")
+            .env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
+    });
     let seen = doctor(project("").path(), &url, &mongo);
     let all = seen.report["findings"].as_array().unwrap();
     let clocks: Vec<String> = all
@@ -522,5 +480,4 @@ fn a_postgres_whose_clock_lags_is_told_of() {
             .unwrap();
         assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));
     }
-    drop(server);
 }

@@ -6,13 +6,13 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use bson::doc;
 use rustix::process::Signal;
 
-use crate::blocker::number;
 use crate::dump::left;
 use crate::exact::{Work, killed_at_every_failpoint, killed_at_random_moments};
-use crate::project::{Project, sql};
+use crate::project::Project;
 use crate::rows::{counted, documents, each_was_rewritten_once, recorded, rewritten};
+use crate::support::sql::{number, sql};
+use crate::support::wait::until;
 use crate::support::{Database, block_on};
-use crate::until;
 
 /// Both backfills, in batches of this size, each with this besides.
 fn project(batch: u32, more: &str) -> Project {
@@ -231,15 +231,14 @@ fn write_all_the_time(database: &Database, over: &AtomicBool, written: &AtomicUs
 fn a_backfill_ends_though_inserts_are_faster_and_the_invariants_hold() {
     let project = Project::of(DOUBLED);
     let database = Database::new("written");
+    sql(
+        &database.postgres_url,
+        &format!(
+            "CREATE TABLE written (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, v bigint NOT NULL); \
+             INSERT INTO written (v) SELECT i FROM generate_series(1, {WRITTEN}) AS i"
+        ),
+    );
     block_on(async || {
-        sql(
-            &database.postgres_url,
-            &format!(
-                "CREATE TABLE written (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, v bigint NOT NULL); \
-                 INSERT INTO written (v) SELECT i FROM generate_series(1, {WRITTEN}) AS i"
-            ),
-        )
-        .await;
         let client = mongodb::Client::with_uri_str(&database.mongo_uri).await.expect("a valid URI");
         let here = client.default_database().expect("a URI with a database");
         let old = (1..=WRITTEN).map(|id| doc! { "_id": id, "v": id });

@@ -6,8 +6,8 @@ use std::thread::JoinHandle;
 
 use crate::project::Project;
 use crate::session::session;
-use crate::support::block_on;
-use crate::until;
+use crate::support::sql::number;
+use crate::support::wait::until;
 
 /// Its first step takes long; everything after it is short.
 const FILES: &[(&str, &str)] = &[
@@ -80,18 +80,4 @@ fn hold(url: &str, ready: &Sender<()>, released: &Receiver<()>) {
     let _ = released.recv();
     let free = runtime.block_on(client.batch_execute("SELECT pg_advisory_unlock(42)"));
     free.expect("the lock is given back");
-}
-
-/// The answer to a question.
-pub fn number(url: &str, question: &str) -> i64 {
-    block_on(async || {
-        let (client, connection) =
-            tokio_postgres::connect(url, tokio_postgres::NoTls).await.expect("Postgres answers");
-        let connection = tokio::spawn(connection);
-        let row = client.query_one(question, &[]).await.expect("a question with an answer");
-        let number = row.get(0);
-        drop(client);
-        let _ = connection.await;
-        number
-    })
 }

@@ -4,12 +4,12 @@
 use bson::{Document, doc};
 use futures_util::TryStreamExt;
 
-use crate::blocker::number;
 use crate::exact::{Work, killed_at_every_failpoint, killed_at_random_moments};
-use crate::project::{Project, sql};
+use crate::project::Project;
 use crate::rows::documents;
+use crate::support::sql::{number, sql};
+use crate::support::wait::until;
 use crate::support::{Database, block_on};
-use crate::until;
 
 /// All rows of a table, some of which have documents already.
 struct Copy;
@@ -63,7 +63,7 @@ fn source(name: &str, rows: i64) -> Database {
             "CREATE TABLE source (id bigint PRIMARY KEY, n bigint NOT NULL, note text); \
              INSERT INTO source SELECT i, i, 'row ' || i FROM generate_series(1, {rows}) AS i"
         );
-        sql(&database.postgres_url, &table).await;
+        sql(&database.postgres_url, &table);
         let client = mongodb::Client::with_uri_str(&database.mongo_uri).await.expect("a valid URI");
         let is_equal = doc! { "$eq": [{ "$mod": ["$id", 2] }, 1] };
         let made = vec![

@@ -5,9 +5,9 @@
 
 use bson::doc;
 
-use crate::blocker::number;
 use crate::exact::{Work, killed_at_every_failpoint, killed_at_random_moments};
-use crate::project::{Project, sql};
+use crate::project::Project;
+use crate::support::sql::{number, sql};
 use crate::support::{Database, block_on};
 
 /// Two rows of each document, some of which are there already.
@@ -77,7 +77,7 @@ fn source(name: &str, documents: i64) -> Database {
              CREATE TRIGGER count_it AFTER INSERT OR UPDATE ON copied
              FOR EACH ROW EXECUTE FUNCTION count_it()"
         );
-        sql(&database.postgres_url, &table).await;
+        sql(&database.postgres_url, &table);
         let client = mongodb::Client::with_uri_str(&database.mongo_uri).await.expect("a valid URI");
         let made = vec![
             doc! { "$documents": [{ "id": { "$range": [1, documents + 1] } }] },

@@ -7,9 +7,9 @@ use std::process::Command;
 
 use tempfile::TempDir;
 
-use crate::blocker::number;
 use crate::dump::dump;
-use crate::project::{Project, seeded, sql};
+use crate::project::{Project, seeded};
+use crate::support::sql::{number, sql};
 use crate::support::{Database, block_on, servers};
 
 /// A small disk, in memory.
@@ -81,7 +81,7 @@ fn full(name: &str, up: &str, megabytes: u32) {
 
     let disk = Disk::new(megabytes, &data_directory());
     let database = seeded(name);
-    let run = |text: String| block_on(async || sql(&servers().postgres_url, &text).await);
+    let run = |text: String| sql(&servers().postgres_url, &text);
     let space = format!("space_{}", database.name);
     run(format!("CREATE TABLESPACE {space} LOCATION '{}'", disk.folder.path().display()));
     run(format!("ALTER DATABASE {} SET TABLESPACE {space}", database.name));

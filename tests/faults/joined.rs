@@ -3,8 +3,8 @@
 use crate::dump::left;
 use crate::project::Project;
 use crate::rows::{claimants, counted, each_was_rewritten_once, rewritten};
+use crate::support::wait::until;
 use crate::time::{leases_run_out, shards_fall_silent};
-use crate::until;
 
 const ROWS: i64 = 20_000;
 

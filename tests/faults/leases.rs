@@ -4,12 +4,13 @@ use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
-use crate::blocker::{self, Blocker, number};
+use crate::blocker::{self, Blocker};
 use crate::dump::{Dump, dump};
 use crate::killed::{check, undisturbed};
 use crate::project::{Project, Running, seeded};
 use crate::support::Database;
-use crate::until;
+use crate::support::sql::number;
+use crate::support::wait::until;
 
 /// What both stores are like after the long migration.
 fn after(project: &Project) -> Dump {

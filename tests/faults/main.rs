@@ -38,26 +38,9 @@ mod stopped;
 mod time;
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
-
-/// Nothing waited for here takes longer.
-const LIMIT: Duration = Duration::from_mins(2);
-
-/// How often a condition is looked at.
-const POLL: Duration = Duration::from_millis(5);
 
 /// Trials that run at once. They mostly wait for leases of the dead.
 const AT_ONCE: usize = 6;
-
-/// Waits for a condition.
-#[track_caller]
-fn until(what: &str, mut condition: impl FnMut() -> bool) {
-    let begun = Instant::now();
-    while !condition() {
-        assert!(begun.elapsed() < LIMIT, "still waiting for: {what}");
-        std::thread::park_timeout(POLL);
-    }
-}
 
 /// Runs a trial for 1, 2, 3 and so on, several at once, until one says that there
 /// was nothing left to try. Returns how many there were.

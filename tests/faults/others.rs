@@ -6,13 +6,13 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
-use crate::blocker::number;
 use crate::dump::dump;
 use crate::foreign::Foreign;
 use crate::killed::{check, undisturbed};
-use crate::project::{Project, Running, seeded, sql};
-use crate::support::{Database, block_on, servers};
-use crate::until;
+use crate::project::{Project, Running, seeded};
+use crate::support::sql::{number, sql};
+use crate::support::wait::until;
+use crate::support::{Database, servers};
 
 /// A pgbouncer in transaction mode, for as long as this lives.
 struct Pooler {
@@ -147,7 +147,7 @@ fn a_role_without_privileges_is_refused_and_nothing_is_left() {
     let before = dump(&database);
     let role = format!("role_{}", database.name);
     let create = format!("CREATE ROLE {role} LOGIN");
-    block_on(async || sql(&servers().postgres_url, &create).await);
+    sql(&servers().postgres_url, &create);
     let url = database.postgres_url.replacen("postgres@", &format!("{role}@"), 1);
     let ended = project.migrate_at(&url, &database.mongo_uri, &["up"]).run();
     assert_eq!(ended.code, Some(7), "{}", ended.text);
@@ -155,7 +155,7 @@ fn a_role_without_privileges_is_refused_and_nothing_is_left() {
     dump(&database).is(&before, &ended.text);
     let ended = project.migrate(&database, &["up"]).succeeds();
     check(&database, &undisturbed().up, &ended);
-    block_on(async || sql(&servers().postgres_url, &format!("DROP ROLE {role}")).await);
+    sql(&servers().postgres_url, &format!("DROP ROLE {role}"));
 }
 
 #[test]
@@ -166,7 +166,7 @@ fn a_read_only_postgres_is_refused_and_nothing_is_left() {
     let set = |value: &str| {
         let name = &database.name;
         let alter = format!("ALTER DATABASE {name} SET default_transaction_read_only = {value}");
-        block_on(async || sql(&servers().postgres_url, &alter).await);
+        sql(&servers().postgres_url, &alter);
     };
     set("on");
     let ended = project.migrate(&database, &["up"]).run();

@@ -10,8 +10,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
-use crate::support::{Database, block_on, chain};
-use crate::until;
+use crate::support::sql::sql;
+use crate::support::wait::until;
+use crate::support::{Database, block_on};
 
 /// What is in both stores before the first migration.
 const SEED_SQL: &str = "CREATE TABLE people (id integer PRIMARY KEY, name text NOT NULL, n bigint NOT NULL); \
@@ -280,22 +281,12 @@ pub fn seeded(name: &str) -> Database {
 
 /// Writes what was there before the first migration.
 pub fn seed(postgres_url: &str, mongo_uri: &str) {
+    sql(postgres_url, SEED_SQL);
     block_on(async || {
-        sql(postgres_url, SEED_SQL).await;
         let client = mongodb::Client::with_uri_str(mongo_uri).await.expect("a valid URI");
         let people = (1..=50).map(|id| bson::doc! { "_id": id, "n": id * 100 });
         let database = client.default_database().expect("a URI with a database");
         database.collection("people").insert_many(people).await.expect("the seed is written");
         client.shutdown().immediate(true).await;
     });
-}
-
-/// Runs statements in Postgres.
-pub async fn sql(url: &str, text: &str) {
-    let (client, connection) =
-        tokio_postgres::connect(url, tokio_postgres::NoTls).await.expect("Postgres answers");
-    let connection = tokio::spawn(connection);
-    client.batch_execute(text).await.unwrap_or_else(|error| panic!("{text}: {}", chain(&error)));
-    drop(client);
-    let _ = connection.await;
 }

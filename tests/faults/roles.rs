@@ -2,9 +2,9 @@
 //! that its own updates shrink, and passed over every second batch; its validation
 //! failed for users without a role.
 
-use crate::blocker::number;
-use crate::project::{Project, sql};
-use crate::support::{Database, block_on};
+use crate::project::Project;
+use crate::support::Database;
+use crate::support::sql::{number, sql};
 
 const USERS: &str = include_str!("../../fixtures/000-base.sql");
 
@@ -28,12 +28,10 @@ const FILES: &[(&str, &str)] = &[
 /// The users of the sample, and beside them what each one's role was.
 fn users(name: &str, more: &str) -> Database {
     let database = Database::new(name);
-    block_on(async || {
-        sql(&database.postgres_url, USERS).await;
-        sql(&database.postgres_url, more).await;
-        let kept = "CREATE SCHEMA kept; CREATE TABLE kept.users AS SELECT * FROM users";
-        sql(&database.postgres_url, kept).await;
-    });
+    sql(&database.postgres_url, USERS);
+    sql(&database.postgres_url, more);
+    let kept = "CREATE SCHEMA kept; CREATE TABLE kept.users AS SELECT * FROM users";
+    sql(&database.postgres_url, kept);
     database
 }
 

@@ -3,22 +3,20 @@
 use bson::{Document, doc};
 use futures_util::TryStreamExt;
 
-use crate::blocker::number;
-use crate::project::sql;
+use crate::support::sql::{number, sql};
 use crate::support::{Database, block_on};
 
 /// Makes `counted` in both stores, with so many rows and documents.
 pub fn counted(name: &str, rows: i64, documents: i64) -> Database {
     let database = Database::new(name);
+    sql(
+        &database.postgres_url,
+        &format!(
+            "CREATE TABLE counted (id bigint PRIMARY KEY, n bigint NOT NULL, old text NOT NULL); \
+             INSERT INTO counted SELECT i, 0, 'row ' || i FROM generate_series(1, {rows}) AS i"
+        ),
+    );
     block_on(async || {
-        sql(
-            &database.postgres_url,
-            &format!(
-                "CREATE TABLE counted (id bigint PRIMARY KEY, n bigint NOT NULL, old text NOT NULL); \
-                 INSERT INTO counted SELECT i, 0, 'row ' || i FROM generate_series(1, {rows}) AS i"
-            ),
-        )
-        .await;
         let client = mongodb::Client::with_uri_str(&database.mongo_uri).await.expect("a valid URI");
         // Made by the server: a hundred thousand that come from here take seconds.
         let made = vec![

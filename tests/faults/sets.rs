@@ -9,8 +9,8 @@ use crate::killed::undisturbed;
 use crate::members::Members;
 use crate::project::{Ended, Project, seed};
 use crate::support::Database;
+use crate::support::wait::until;
 use crate::time::leases_run_out_at;
-use crate::until;
 
 /// Whether both stores are as expected; the lease of a run that could not give it
 /// back stays where nobody needed it.

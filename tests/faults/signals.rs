@@ -6,8 +6,8 @@ use crate::blocker::{self, Blocker};
 use crate::dump::dump;
 use crate::killed::check;
 use crate::project::seeded;
+use crate::support::wait::until;
 use crate::time::leases_run_out;
-use crate::until;
 
 /// Told to stop in the middle of a long step, it ends that step and no other.
 fn stops_between_two_steps(signal: Signal, code: i32) {

@@ -10,9 +10,9 @@ use crate::count_up;
 use crate::dump::dump;
 use crate::killed::undisturbed;
 use crate::project::{Project, seeded};
+use crate::support::wait::until;
 use crate::support::{Database, block_on};
 use crate::time::leases_run_out;
-use crate::until;
 
 /// A term after which a transaction that stands still is taken for one that nobody
 /// will end: shorter than the real one, because here it is really waited for.

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use bson::{Document, doc};
 
-use crate::project::sql;
+use crate::support::sql::sql;
 use crate::support::{Database, block_on, chain};
 
 /// The session of a run that was killed is gone within this; the lease of one that
@@ -59,13 +59,12 @@ async fn mongo(uri: &str) {
 /// Lets 60 s pass for whoever has claimed a shard: those of the dead become anybody's,
 /// and the living say with their next batch that they are there.
 pub fn shards_fall_silent(database: &Database) {
+    sql(
+        &database.postgres_url,
+        "UPDATE public.migration_steps SET recorded_at = recorded_at - interval '60 seconds' \
+         WHERE event = 'progress'",
+    );
     block_on(async || {
-        sql(
-            &database.postgres_url,
-            "UPDATE public.migration_steps SET recorded_at = recorded_at - interval '60 seconds' \
-             WHERE event = 'progress'",
-        )
-        .await;
         let client = mongodb::Client::with_uri_str(&database.mongo_uri).await.expect("a valid URI");
         let here = client.default_database().expect("a URI with a database");
         let past =

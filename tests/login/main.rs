@@ -12,10 +12,6 @@ mod privileges;
 
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
-
-/// Nothing waited for here takes longer.
-const LIMIT: Duration = Duration::from_mins(1);
 
 /// What a command said, and how it ended.
 #[derive(Debug)]
@@ -57,12 +53,4 @@ fn project(script: &str, text: &str) -> tempfile::TempDir {
     std::fs::create_dir_all(&migration).expect("a folder");
     std::fs::write(migration.join(script), text).expect("a file");
     folder
-}
-
-fn until(what: &str, mut holds: impl FnMut() -> bool) {
-    let began = Instant::now();
-    while !holds() {
-        assert!(began.elapsed() < LIMIT, "waited in vain for {what}");
-        std::thread::sleep(Duration::from_millis(20));
-    }
 }

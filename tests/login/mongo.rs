@@ -1,8 +1,9 @@
 //! MongoDB: TLS, its authorities and names, SCRAM and certificates as logins.
 
 use crate::certificates::{Authority, Valid};
+use crate::support::wait::until;
 use crate::support::{block_on, libfaketime};
-use crate::{Ended, migrate, project, until};
+use crate::{Ended, migrate, project};
 use bson::doc;
 use mongodb::Client;
 use std::process::{Child, Command, Stdio};

@@ -2,7 +2,9 @@
 
 use crate::certificates::{Authority, Valid};
 use crate::support::block_on;
-use crate::{Ended, migrate, project, until};
+use crate::support::sql::sql;
+use crate::support::wait::until;
+use crate::{Ended, migrate, project};
 use lockstep::core::id::StoreName;
 use lockstep::sandbox::{Options, Sandbox};
 use rustix::fs::{Gid, Uid, chown};
@@ -113,24 +115,6 @@ impl Server {
         assert!(!ended.text.contains("s3"), "a password is shown: {}", ended.text);
         ended
     }
-}
-
-/// The first column of the rows.
-fn sql(url: &str, statements: &str) -> Vec<String> {
-    block_on(async || {
-        let (client, connection) =
-            tokio_postgres::connect(url, tokio_postgres::NoTls).await.expect("Postgres answers");
-        let connection = tokio::spawn(connection);
-        let messages = client.simple_query(statements).await.expect(statements);
-        let first = |message: tokio_postgres::SimpleQueryMessage| match message {
-            tokio_postgres::SimpleQueryMessage::Row(row) => row.get(0).map(str::to_owned),
-            _ => None,
-        };
-        let rows = messages.into_iter().filter_map(first).collect();
-        drop(client);
-        let _ = connection.await;
-        rows
-    })
 }
 
 #[test]

@@ -2,7 +2,9 @@
 //! document says, and no more.
 
 use crate::support::block_on;
-use crate::{Ended, migrate, until};
+use crate::support::sql::sql;
+use crate::support::wait::until;
+use crate::{Ended, migrate};
 use bson::doc;
 use lockstep::core::id::StoreName;
 use lockstep::sandbox::{Options, Sandbox};
@@ -131,17 +133,6 @@ impl Pair {
         eprintln!("{role}: migrate {}", arguments.join(" "));
         migrate(project, &variables, arguments)
     }
-}
-
-fn sql(url: &str, statements: &str) {
-    block_on(async || {
-        let (client, connection) =
-            tokio_postgres::connect(url, tokio_postgres::NoTls).await.expect("Postgres answers");
-        let connection = tokio::spawn(connection);
-        client.batch_execute(statements).await.unwrap_or_else(|error| panic!("{error:?}"));
-        drop(client);
-        let _ = connection.await;
-    });
 }
 
 /// Everything that the engine does to a database: tables, an index on its own,

@@ -17,26 +17,12 @@ mod standby;
 
 use bson::{Document, doc};
 use members::Members;
-use project::{Project, Report, number, sql};
+use project::{Project, Report};
 use standby::Pair;
 use std::time::{Duration, Instant};
+use support::sql::{number, sql};
+use support::wait::until;
 use support::{Database, block_on};
-
-/// Nothing waited for here takes longer.
-const LIMIT: Duration = Duration::from_mins(2);
-
-/// How often a condition is looked at.
-const POLL: Duration = Duration::from_millis(20);
-
-/// Waits for a condition.
-#[track_caller]
-fn until(what: &str, mut condition: impl FnMut() -> bool) {
-    let begun = Instant::now();
-    while !condition() {
-        assert!(begun.elapsed() < LIMIT, "still waiting for: {what}");
-        std::thread::park_timeout(POLL);
-    }
-}
 
 /// A table of so many rows that notes when each batch came to its end.
 fn table(url: &str, rows: u32) {

@@ -11,8 +11,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::session::session;
-use crate::support::block_on;
-use crate::{LIMIT, POLL};
+use crate::support::wait::{LIMIT, POLL};
 
 /// A folder of migrations.
 pub struct Project {
@@ -149,28 +148,6 @@ impl Ended {
         let lines = self.text.lines();
         lines.map(|line| serde_json::from_str(line).expect("a line of JSON")).collect()
     }
-}
-
-/// Runs a script.
-pub fn sql(url: &str, script: &str) {
-    Foreign::new(url, script);
-}
-
-/// The answer to a question.
-pub fn number(url: &str, question: &str) -> i64 {
-    block_on(async || {
-        let (client, connection) =
-            tokio_postgres::connect(url, tokio_postgres::NoTls).await.expect("Postgres answers");
-        let connection = tokio::spawn(connection);
-        let row = client.query_one(question, &[]).await.expect("a question with an answer");
-        let number = match *row.columns()[0].type_() {
-            tokio_postgres::types::Type::INT4 => row.get::<_, i32>(0).into(),
-            _ => row.get(0),
-        };
-        drop(client);
-        let _ = connection.await;
-        number
-    })
 }
 
 /// A session of somebody else. Dropping it ends it.

@@ -10,9 +10,9 @@ use lockstep::sandbox::{Options, Sandbox};
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
-use crate::project::{number, sql};
 use crate::support::block_on;
-use crate::until;
+use crate::support::sql::{number, sql};
+use crate::support::wait::until;
 
 /// Both; dropping it ends both.
 pub struct Pair {

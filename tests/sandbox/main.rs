@@ -8,25 +8,9 @@ mod leaving;
 mod starting;
 
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
 
 use lockstep::sandbox::Options;
-
-/// Nothing waited for here takes longer.
-const LIMIT: Duration = Duration::from_mins(1);
-
-/// How often a condition is looked at.
-const POLL: Duration = Duration::from_millis(5);
-
-/// Waits for a condition.
-#[track_caller]
-fn until(what: &str, mut condition: impl FnMut() -> bool) {
-    let begun = Instant::now();
-    while !condition() {
-        assert!(begun.elapsed() < LIMIT, "still waiting for: {what}");
-        std::thread::park_timeout(POLL);
-    }
-}
+use support::wait::until;
 
 fn env(name: &str) -> Option<String> {
     std::env::var(name).ok()

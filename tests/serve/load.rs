@@ -8,8 +8,8 @@ use lockstep::core::id::StoreName;
 
 use crate::http;
 use crate::served::{Project, Served};
-use crate::servers::Pair;
-use crate::until;
+use crate::support::pair::Pair;
+use crate::support::wait::until;
 
 /// So many ask at the same time, each up to twenty times a second: on a busy machine,
 /// where an answer takes its time, it is still some hundreds.
@@ -106,8 +106,9 @@ fn goes_away_and_comes_back(store: StoreName) {
         assert_eq!(served.get("/health/live").status, 200);
         pair.thaw();
         ready(&served);
-        let back = next(&told, 100);
-        assert!(back.iter().any(|one| one.status == 200), "{back:?}");
+        until("those who ask to be told that it is back", || {
+            next(&told, 100).iter().any(|one| one.status == 200)
+        });
 
         pair.kill();
         away(&served);

@@ -6,57 +6,17 @@ mod support;
 mod http;
 mod load;
 mod served;
-mod servers;
 
 use std::collections::BTreeSet;
-use std::time::{Duration, Instant};
 
 use http::Events;
 use regex::Regex;
 use rustix::process::Signal;
 use serde_json::{Value, json};
 use served::{Project, SECRET};
+use support::sql::{number, sql};
+use support::wait::until;
 use support::{Database, block_on};
-
-/// Nothing waited for here takes longer.
-const LIMIT: Duration = Duration::from_mins(2);
-
-/// How often a condition is looked at.
-const POLL: Duration = Duration::from_millis(20);
-
-/// Waits for a condition.
-#[track_caller]
-fn until(what: &str, mut condition: impl FnMut() -> bool) {
-    let begun = Instant::now();
-    while !condition() {
-        assert!(begun.elapsed() < LIMIT, "still waiting for: {what}");
-        std::thread::park_timeout(POLL);
-    }
-}
-
-/// The answer to a question.
-fn number(url: &str, question: &str) -> i64 {
-    block_on(async || {
-        let (client, connection) =
-            tokio_postgres::connect(url, tokio_postgres::NoTls).await.expect("Postgres answers");
-        let connection = tokio::spawn(connection);
-        let number = client.query_one(question, &[]).await.expect("an answer").get(0);
-        drop(client);
-        let _ = connection.await;
-        number
-    })
-}
-
-fn sql(url: &str, script: &str) {
-    block_on(async || {
-        let (client, connection) =
-            tokio_postgres::connect(url, tokio_postgres::NoTls).await.expect("Postgres answers");
-        let connection = tokio::spawn(connection);
-        client.batch_execute(script).await.expect("it runs");
-        drop(client);
-        let _ = connection.await;
-    });
-}
 
 fn collections(uri: &str) -> Vec<String> {
     block_on(async || {

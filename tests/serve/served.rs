@@ -9,7 +9,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::http::{self, Answer};
-use crate::until;
+use crate::support::wait::until;
 
 /// In every URL and every token: no answer has it.
 pub const SECRET: &str = "hunter2-hunter2-hunter2";

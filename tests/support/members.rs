@@ -9,7 +9,7 @@ use bson::{Document, doc};
 use tempfile::TempDir;
 
 use crate::support::block_on;
-use crate::until;
+use crate::support::wait::until;
 
 /// One server, at its port for good.
 struct Member {

@@ -17,10 +17,15 @@
 
 #![allow(dead_code, reason = "each test binary uses what it needs")]
 
+pub mod pair;
+pub mod sql;
+pub mod wait;
+
 use std::sync::OnceLock;
 
 use bson::{Document, doc};
 use futures_util::TryStreamExt;
+pub use lockstep::core::causes::chain;
 use lockstep::sandbox::{Notice, Options, Sandbox, SandboxError};
 
 /// The pair of this process.
@@ -170,16 +175,4 @@ fn with_database(url: &str, name: &str) -> String {
     let authority = base.split_once('/').map_or(base, |(authority, _)| authority);
     let query = query.map(|query| format!("?{query}")).unwrap_or_default();
     format!("{scheme}://{authority}/{name}{query}")
-}
-
-/// An error with everything behind it.
-pub fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        source = cause.source();
-    }
-    text
 }

@@ -11,7 +11,7 @@ use crate::core::migration::MigrationSet;
 use crate::core::status;
 use crate::engine::SystemClock;
 use crate::engine::lock::{self, Read};
-use crate::report::human::Look;
+use crate::report::human::{Look, wrap_after};
 use crate::store::mongo::Mongo;
 use crate::store::postgres::Postgres;
 use crate::store::{Fate, StoreError, Stores};
@@ -199,27 +199,6 @@ fn line(finding: &Finding, whole: &'static str, look: Look) -> String {
         text.push_str(&format!("\n    {}: {}", look.bold("next"), fit(next, 10, 6)));
     }
     text
-}
-
-/// A text in lines that fit, the first behind what is there already, the others behind a
-/// margin.
-fn wrap_after(before: usize, text: &str, width: usize, margin: usize) -> String {
-    let mut lines: Vec<String> = Vec::new();
-    let mut room = width.saturating_sub(before);
-    let mut line = String::new();
-    for word in text.split(' ') {
-        let is_full = line.chars().count() + 1 + word.chars().count() > room;
-        if is_full && !line.is_empty() {
-            lines.push(std::mem::take(&mut line));
-            room = width.saturating_sub(margin);
-        }
-        if !line.is_empty() {
-            line.push(' ');
-        }
-        line.push_str(word);
-    }
-    lines.push(line);
-    lines.join(&format!("\n{:margin$}", ""))
 }
 
 fn summary(findings: &[Finding], look: Look) -> String {

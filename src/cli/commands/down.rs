@@ -9,7 +9,7 @@ use crate::cli::output::Output;
 use crate::cli::project::{self, Files, Project, stop_on_signals, unless_stopped};
 use crate::cli::telemetry::Telemetry;
 use crate::core::destroys::destroys;
-use crate::core::plan::{Action, Down, Goal, Plan};
+use crate::core::plan::{Down, Goal, Plan, Work};
 use crate::engine::run::{newest, plan_now};
 use crate::report::human::{duration, migrations};
 use crate::report::plan::{Foreseen, tree};
@@ -90,16 +90,7 @@ fn warn(project: &Project, plan: &Plan, output: &Output) {
             )));
         }
     }
-    let lost: Vec<String> = plan
-        .work
-        .iter()
-        .flat_map(|work| &work.actions)
-        .filter_map(|action| match action {
-            Action::Run(attempt) | Action::Settle(attempt) => Some(destroys(&attempt.step)),
-            _ => None,
-        })
-        .flatten()
-        .collect();
+    let lost: Vec<String> = plan.work.iter().flat_map(Work::steps).flat_map(destroys).collect();
     if !lost.is_empty() {
         output.remark(&look.warn("this destroys data:"));
         for statement in lost {

@@ -267,11 +267,7 @@ pub(super) fn check_functions(
     folder: &str,
     actions: &[Action],
 ) -> Result<(), PlanError> {
-    let steps = actions.iter().filter_map(|action| match action {
-        Action::Run(attempt) | Action::Settle(attempt) => Some(&attempt.step),
-        _ => None,
-    });
-    for step in steps {
+    for step in actions.iter().filter_map(Action::step) {
         if let Some(function) = step.functions().find(|name| !known.set.has_function(name)) {
             return Err(PlanError::NoFunction {
                 folder: folder.to_owned(),

@@ -8,6 +8,7 @@ use super::pace::LogMarks;
 use super::passfile::{self, Found, Login};
 use super::source::Queries;
 use super::tls::{SslMode, Tls};
+use crate::core::causes;
 use crate::core::id::StoreName;
 use crate::core::server::PostgresServer;
 use crate::store::{CONNECT, Fate, Obstruction, StoreError};
@@ -245,7 +246,7 @@ impl PostgresConfig {
                 Err(failure) => {
                     let refused_as_such = failure.as_db_error().is_some()
                         && failure.code().is_none_or(|code| code.code() != "28000");
-                    let chain = super::chain(&failure);
+                    let chain = causes::chain(&failure);
                     // With or without TLS makes no difference to these.
                     let is_other = ["error connecting to server", "invalid configuration"]
                         .iter()
@@ -275,7 +276,7 @@ impl PostgresConfig {
 }
 
 fn driver(info: &Conninfo) -> Result<Config, ConnectError> {
-    info.driver.parse().map_err(|error| ConnectError::Url(super::chain(&error)))
+    info.driver.parse().map_err(|error| ConnectError::Url(causes::chain(&error)))
 }
 
 /// A Postgres database that was reached.

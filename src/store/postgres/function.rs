@@ -5,6 +5,7 @@
 
 use super::step::RUN;
 use super::{Postgres, failed};
+use crate::core::causes::chain;
 use crate::core::id::StoreName;
 use crate::core::parse::sql;
 use crate::store::{Fate, StoreError};
@@ -227,16 +228,6 @@ fn which(answer: &[tokio_postgres::SimpleQueryMessage]) -> Option<String> {
         tokio_postgres::SimpleQueryMessage::Row(row) => row.get(0).map(str::to_owned),
         _ => None,
     })
-}
-
-fn chain(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text = format!("{text}: {error}");
-        cause = error.source();
-    }
-    text
 }
 
 #[cfg(test)]

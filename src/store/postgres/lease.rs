@@ -6,6 +6,7 @@
 
 use super::history::{OWN_TIMEOUTS, settle_transaction};
 use super::{Postgres, failed};
+use crate::core::causes;
 use crate::core::id::StoreName;
 use crate::failpoint::reach;
 use crate::store::{Fate, Heart, Holder, Lease, Outcome, Run, StoreError, lease_term};
@@ -285,7 +286,7 @@ pub(super) async fn evict(store: &mut Postgres) -> Result<Vec<String>, StoreErro
             if let Err(error) = told {
                 ended.push(format!(
                     "session {pid} of a dead run cannot be ended ({}): {query}",
-                    super::chain(&error)
+                    causes::chain(&error)
                 ));
                 return Ok(ended);
             }

@@ -1,21 +1,20 @@
 //! A pair of servers of which one can be frozen, killed, and started again.
 
+use super::block_on;
+use super::wait::until;
+use bson::doc;
+use lockstep::core::id::StoreName;
+use lockstep::sandbox::{Options, Sandbox};
+use rustix::process::{Pid, Signal, kill_process};
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
-use bson::doc;
-use lockstep::core::id::StoreName;
-use lockstep::sandbox::{Options, Sandbox};
-use rustix::process::{Pid, Signal, kill_process};
-
-use crate::support::block_on;
-use crate::until;
-
 /// A pair of servers that write to the disk.
 pub struct Pair {
+    /// The one that can be killed.
     pub store: StoreName,
     pub postgres: String,
     pub mongo: String,
@@ -74,8 +73,7 @@ impl Pair {
         }
         // Nobody has waited for it yet, so its lock files look like those of one that
         // runs.
-        let at = self.command.iter().position(|word| word == "-D");
-        if let Some(data) = at.map(|at| PathBuf::from(&self.command[at + 1])) {
+        if let Some(data) = self.data() {
             let _ = fs::remove_file(data.join("postmaster.pid"));
             let beside = data.parent().and_then(|home| fs::read_dir(home).ok());
             for file in beside.into_iter().flatten().flatten() {
@@ -84,19 +82,44 @@ impl Pair {
                 }
             }
         }
+        self.reap();
+    }
+
+    /// Ends a Postgres in good order: what it says last is that its data is as it should
+    /// be.
+    pub fn shut_down(&mut self) {
+        signal(self.pid, Signal::INT);
+        let file = self.data().expect("it is Postgres").join("postmaster.pid");
+        until("a server to shut down", || !file.exists());
+        self.reap();
+    }
+
+    fn reap(&mut self) {
         if let Some(mut child) = self.child.take() {
-            child.wait().expect("it was killed");
+            child.wait().expect("it has ended");
         }
     }
 
-    /// Starts it, again if what the old one left is in its way, until it answers.
+    /// Where a Postgres has its data.
+    pub fn data(&self) -> Option<PathBuf> {
+        let at = self.command.iter().position(|word| word == "-D")?;
+        Some(PathBuf::from(&self.command[at + 1]))
+    }
+
+    /// Starts it as it was.
     pub fn restart(&mut self) {
+        self.restart_with(|_| {});
+    }
+
+    /// Starts it, again if what the old one left is in its way, until it answers.
+    pub fn restart_with(&mut self, change: impl Fn(&mut Command)) {
         until("a server to answer again", || {
             let over = |child: &mut Child| child.try_wait().expect("a child").is_some();
             if self.child.as_mut().is_none_or(over) {
                 let mut command = Command::new(&self.command[0]);
                 command.args(&self.command[1..]).uid(self.owner.0).gid(self.owner.1);
                 command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+                change(&mut command);
                 let child = command.spawn().expect("the server starts");
                 self.pid = child.id();
                 self.child = Some(child);
