@@ -747,7 +747,6 @@ mod tests {
             throttle.enabled = true
             throttle.batch_time = 100ms
             throttle.pause = 0s
-            throttle.nice = 0
             throttle.rate = 0
             throttle.window = none
             throttle.timezone = UTC
@@ -795,7 +794,7 @@ mod tests {
                 throttle.enabled = false    migrate.toml:16
                 throttle.batch_time = 250ms    migrate.toml:17
                 throttle.pause = 50ms    migrate.toml:18
-                throttle.nice = 1    migrate.toml:19
+                throttle.nice = 0    migrate.toml:19
                 throttle.rate = 5000    migrate.toml:20
                 throttle.window = 22:00-06:00    migrate.toml:21
                 throttle.timezone = Europe/Berlin    migrate.toml:22
@@ -1022,7 +1021,7 @@ mod tests {
                 migrate.toml:8:11: `throttle.enabled` wants true or false, not a string; write enabled = false, for example
                 migrate.toml:9:14: `throttle.batch_time` wants a duration from 1ms to 1m, not "100"; write batch_time = "250ms", for example
                 migrate.toml:10:9: `throttle.pause` wants a duration from 0s to 1h, not "2h"; write pause = "50ms", for example
-                migrate.toml:11:8: `throttle.nice` wants a number from 0 to 100, not -1; write nice = 1.0, for example
+                migrate.toml:11:8: `throttle.nice` wants a number from 0 to 100, not -1; write nice = 0.0, for example
                 migrate.toml:12:8: `throttle.rate` wants an integer from 0 to 1000000000, not a float; write rate = 5000, for example
                 migrate.toml:13:10: `throttle.window` wants hours as "22:00-06:00", or "" for all, not "22-06"; write window = "22:00-06:00", for example
                 migrate.toml:14:12: `throttle.timezone` wants UTC, local, an offset as "+02:00" or a name as "Europe/Berlin", not "Mars"; write timezone = "Europe/Berlin", for example
@@ -1047,7 +1046,7 @@ mod tests {
                 migrate.toml:8:10: `history.schema` wants a name of 1 to 63 bytes, not a date or time; write schema = "lockstep", for example
                 migrate.toml:10:5: `lint.levels.x` wants error, warn or off, not "fatal"; write x = "warn", for example
                 migrate.toml:12:8: `throttle.rate` wants an integer from 0 to 1000000000, not an integer of more than 64 bits; write rate = 5000, for example
-                migrate.toml:13:8: `throttle.nice` wants a number from 0 to 100, not inf; write nice = 1.0, for example"#]],
+                migrate.toml:13:8: `throttle.nice` wants a number from 0 to 100, not inf; write nice = 0.0, for example"#]],
         );
         check(
             "env = 'production'",

@@ -141,6 +141,8 @@ pub struct Batch {
     pub passed: u64,
     /// Rows that were rewritten.
     pub rows: u64,
+    /// How long the statements took that write the rows.
+    pub rewriting: Duration,
     /// How long the server took to make it durable.
     pub commit: Duration,
 }

@@ -264,7 +264,13 @@ impl World {
         let recorded = Recorded { shard: shard.clone(), run: run.to_owned(), said };
         self.shards.insert(shard.index, recorded);
         self.batches.push((said, run.to_owned(), passed));
-        Ok(Some(Batch { shard, passed, rows: passed, commit: self.commit_takes }))
+        Ok(Some(Batch {
+            shard,
+            passed,
+            rows: passed,
+            rewriting: self.key_takes * u32::try_from(passed).expect("few"),
+            commit: self.commit_takes,
+        }))
     }
 
     /// The next row, which is put aside if it is refused.
@@ -292,7 +298,13 @@ impl World {
         shard.passed += 1;
         let recorded = Recorded { shard: shard.clone(), run: run.to_owned(), said: Instant::now() };
         self.shards.insert(shard.index, recorded);
-        Ok(Some(Batch { shard, passed: 1, rows: 0, commit: self.commit_takes }))
+        Ok(Some(Batch {
+            shard,
+            passed: 1,
+            rows: 0,
+            rewriting: Duration::ZERO,
+            commit: self.commit_takes,
+        }))
     }
 
     fn put_aside(&mut self, bad: &[BadRow], max_bad: u64) -> Result<(), StoreError> {
@@ -365,7 +377,13 @@ impl World {
         let recorded = Recorded { shard: shard.clone(), run: run.to_owned(), said };
         self.shards.insert(shard.index, recorded);
         self.batches.push((said, run.to_owned(), page.passed));
-        Ok(Some(Batch { shard, passed: page.passed, rows, commit: self.commit_takes }))
+        Ok(Some(Batch {
+            shard,
+            passed: page.passed,
+            rows,
+            rewriting: Duration::ZERO,
+            commit: self.commit_takes,
+        }))
     }
 
     fn survey(&self, shards: usize, past: &[Shard]) -> Survey {

@@ -64,7 +64,7 @@ pub(super) const KEYS: &[Key] = &[
     key("throttle.enabled", Kind::Flag, Some("true"), "false"),
     key("throttle.batch_time", Kind::Duration(1, MINUTE), Some("100ms"), r#""250ms""#),
     key("throttle.pause", Kind::Duration(0, HOUR), Some("0ms"), r#""50ms""#),
-    key("throttle.nice", Kind::Ratio(100.0), Some("0.0"), "1.0"),
+    key("throttle.nice", Kind::Ratio(100.0), None, "0.0"),
     key("throttle.rate", Kind::Count(1_000_000_000), Some("0"), "5000"),
     key("throttle.window", Kind::Window, Some(""), r#""22:00-06:00""#),
     key("throttle.timezone", Kind::Timezone, Some("UTC"), r#""Europe/Berlin""#),

@@ -41,7 +41,7 @@ pub(super) fn throttle(layers: &mut Layers<'_>) -> Result<ThrottleSettings, Conf
         enabled: required(layers, "throttle.enabled", Value::into_flag)?,
         batch_time: required(layers, "throttle.batch_time", Value::into_duration)?,
         pause: required(layers, "throttle.pause", Value::into_duration)?,
-        nice: required(layers, "throttle.nice", Value::into_ratio)?,
+        nice: layers.take("throttle.nice")?.map(Value::into_ratio),
         rate: some(required(layers, "throttle.rate", Value::into_count)?),
         window: required(layers, "throttle.window", Value::into_window)?,
         timezone: required(layers, "throttle.timezone", Value::into_timezone)?,

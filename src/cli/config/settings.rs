@@ -78,8 +78,9 @@ pub struct ThrottleSettings {
     pub batch_time: Duration,
     /// Between batches.
     pub pause: Duration,
-    /// Sleep that many times the batch's own time.
-    pub nice: f64,
+    /// Sleep that many times the batch's own time; `None`: 1 where rows are locked, 0
+    /// beside a copy.
+    pub nice: Option<f64>,
     /// Rows per second.
     pub rate: Option<u64>,
     /// The hours in which batches run.

@@ -169,8 +169,8 @@ impl<H: Hands, O: Backfills> Worker<'_, '_, H, O> {
                     // Small batches that search for a row say nothing about the pace.
                     let after = match suspects {
                         None => {
-                            let commit = batch.commit;
-                            After::Batch(Ran { asked, passed, rows, took, commit })
+                            let rewriting = batch.rewriting;
+                            After::Batch(Ran { asked, passed, rows, took, rewriting })
                         }
                         Some(_) => After::Nothing,
                     };

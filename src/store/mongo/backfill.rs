@@ -514,9 +514,11 @@ async fn batch(
         true => together(store, &next, &command).await,
         false => one_by_one(store, &next, command).await,
     };
-    let Some((rows, commit)) = written.map_err(advise)? else { return Ok(None) };
+    let Some(Written { rows, rewriting, commit }) = written.map_err(advise)? else {
+        return Ok(None);
+    };
     let shard = Shard { rows: shard.rows + rows, ..moved };
-    Ok(Some(Batch { shard, passed, rows, commit }))
+    Ok(Some(Batch { shard, passed, rows, rewriting, commit }))
 }
 
 /// The next document alone; or it is put aside, if it is the one that is refused.
@@ -552,7 +554,8 @@ async fn single(store: &Mongo, job: Job<'_>, shard: &Shard) -> Result<Option<Bat
         true => pass_over(store, &next, &refused).await?,
         false => pass_over_alone(store, &next, &refused).await?,
     };
-    let batch = |commit| Batch { shard: moved.clone(), passed: 1, rows: 0, commit };
+    let rewriting = Duration::ZERO;
+    let batch = |commit| Batch { shard: moved.clone(), passed: 1, rows: 0, rewriting, commit };
     Ok(commit.map(batch))
 }
 
@@ -717,6 +720,13 @@ impl<'a> Next<'a> {
     }
 }
 
+/// What a batch wrote, and how long its rows and the commit took.
+struct Written {
+    rows: u64,
+    rewriting: Duration,
+    commit: Duration,
+}
+
 /// The batch and its cursor in one transaction. The fence is read and not written, as
 /// workers of one run would be in each other's way there; whoever takes the lease
 /// writes to the shard's document too.
@@ -724,15 +734,16 @@ async fn together(
     store: &Mongo,
     next: &Next<'_>,
     command: &Document,
-) -> Result<Option<(u64, Duration)>, StoreError> {
-    let mut rows = 0;
+) -> Result<Option<Written>, StoreError> {
+    let (mut rows, mut rewriting) = (0, Duration::ZERO);
     let mut taken = false;
     let limit = next.job.timeouts.lock.unwrap_or(LOCK_LIMIT);
     let committed = in_transaction_for(store, BATCH, limit, async |store, session| {
+        let began = Instant::now();
         let reply = store.database.run_command(command.clone()).session(&mut *session).await;
         let reply = reply.map_err(|error| Tried::of(BATCH, &error))?;
         check_reply(BATCH, &reply).map_err(Tried::Failed)?;
-        rows = changed(&reply);
+        (rows, rewriting) = (changed(&reply), began.elapsed());
         let moved = next.step(store, Some(&mut *session), rows).await?;
         check_fence(store, &mut *session).await?;
         taken = !moved;
@@ -745,7 +756,7 @@ async fn together(
     })
     .await;
     match committed {
-        Ok(commit) => Ok(Some((rows, commit))),
+        Ok(commit) => Ok(Some(Written { rows, rewriting, commit })),
         Err(_) if taken => Ok(None),
         Err(error) => Err(error),
     }
@@ -756,7 +767,7 @@ async fn one_by_one(
     store: &Mongo,
     next: &Next<'_>,
     mut command: Document,
-) -> Result<Option<(u64, Duration)>, StoreError> {
+) -> Result<Option<Written>, StoreError> {
     let steps = store.database.collection::<Document>("migration_steps");
     store.check_lease().await?;
     let still = steps.find_one(ours(store, next.job, next.shard)).await;
@@ -768,11 +779,12 @@ async fn one_by_one(
     let reply = store.database.run_command(command).await;
     let reply = reply.map_err(|error| failed_as(BATCH, &error, Fate::Unknown))?;
     check_reply(BATCH, &reply)?;
-    let commit = began.elapsed();
-    let rows = changed(&reply);
+    // Durable before it answers: the two are one.
+    let took = began.elapsed();
+    let (rows, rewriting, commit) = (changed(&reply), took, took);
     reach("a batch without its cursor in MongoDB");
     let moved = next.step(store, None, rows).await.map_err(alone)?;
-    Ok(moved.then_some((rows, commit)))
+    Ok(moved.then_some(Written { rows, rewriting, commit }))
 }
 
 async fn steer_all(store: &Mongo, steer: &Steer, by: &Run) -> Result<(), StoreError> {

@@ -604,8 +604,10 @@ async fn rewrite(
     if is_single {
         writing.push_str("; SAVEPOINT lockstep_single");
     }
+    let began = Instant::now();
     let (set, rewritten) =
         join(store.client.batch_execute(&writing), store.client.execute_typed(&sql, &range)).await;
+    let rewriting = began.elapsed();
     set.map_err(|error| failed(BATCH, &error))?;
     let mut rewritten = rewritten.map_err(|error| within(&error, &upto));
     if is_single && rewritten.is_ok() {
@@ -651,7 +653,7 @@ async fn rewrite(
     if moved.is_some() {
         put_aside(store, job, shard.index, bad.as_slice()).await?;
     }
-    let batch = |shard| Batch { shard, passed, rows: rewritten, commit: Duration::ZERO };
+    let batch = |shard| Batch { shard, passed, rows: rewritten, rewriting, commit: Duration::ZERO };
     Ok(moved.map(batch))
 }
 

@@ -655,6 +655,7 @@ async fn write(
     if !held? {
         return Ok(None);
     }
+    let began = Instant::now();
     let mut rows = 0;
     let mut encoder = Encoder::new(to);
     let mut slices = page.documents.chunks(SLICE);
@@ -670,6 +671,7 @@ async fn write(
         empty(store, to, way).await?;
         rows += fill(store, to, group, group.ends.len(), way).await?;
     }
+    let rewriting = began.elapsed();
     reach("rows that are copied into Postgres without their cursor");
     let mut moved = shard.clone();
     moved.done = page.is_last;
@@ -685,7 +687,8 @@ async fn write(
     if moved.is_some() {
         put_aside(store, job, shard.index, &page.bad).await?;
     }
-    let batch = |shard| Batch { shard, passed: page.passed, rows, commit: Duration::ZERO };
+    let batch =
+        |shard| Batch { shard, passed: page.passed, rows, rewriting, commit: Duration::ZERO };
     Ok(moved.map(batch))
 }
 
