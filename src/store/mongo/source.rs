@@ -16,8 +16,8 @@ use crate::core::step::Timeouts;
 use crate::store::backfill::is_passing;
 use crate::store::copy::{BadRow, Page, PageLimit, Source};
 use crate::store::{Fate, StoreError};
-use bson::raw::CString;
-use bson::{Bson, Document, RawDocumentBuf, doc};
+use bson::raw::{CString, RawElement};
+use bson::{Bson, Document, RawDocument, RawDocumentBuf, doc};
 use futures_util::StreamExt;
 use mongodb::error::Error;
 use std::time::Duration;
@@ -100,7 +100,8 @@ impl Source for Mongo {
             Made::Nothing => range.found(limit).await,
             Made::Renamed(name) => {
                 let mut page = range.found(limit).await?;
-                page.documents.iter_mut().for_each(|document| rename(document, name));
+                let documents = std::mem::take(&mut page.documents).into_iter();
+                page.documents = documents.map(|document| renamed(document, name)).collect();
                 Ok(page)
             }
             Made::Anything => range.made(limit).await,
@@ -136,7 +137,7 @@ impl Made<'_> {
         let body = set.get_document("$set").or_else(|_| set.get_document("$addFields"));
         let named = body.ok().filter(|body| set.len() == 1 && body.len() == 1);
         let name = named.and_then(|body| body.iter().next()).filter(|(name, value)| {
-            let is_plain = !name.is_empty() && !name.contains(['.', '$']) && *name != "_id";
+            let is_plain = !name.is_empty() && !name.contains(['.', '$', '\0']) && *name != ID;
             is_plain && value.as_str() == Some("$_id")
         });
         match name {
@@ -147,13 +148,50 @@ impl Made<'_> {
 }
 
 /// As `$set` and `$unset` do it: in the place of a field of that name, else at the end.
-fn rename(document: &mut RawDocumentBuf, name: &str) {
-    let (Ok(Some(id)), Ok(name)) = (document.get("_id"), CString::try_from(name)) else { return };
+fn renamed(document: RawDocumentBuf, name: &str) -> RawDocumentBuf {
+    match length_of_id(&document, name) {
+        Some(length) => moved(document.into_bytes(), length, name),
+        None => rebuilt(document, name),
+    }
+}
+
+/// How long the field `_id` is where it is the first one, as it is in what is stored,
+/// and no field has the name.
+fn length_of_id(document: &RawDocument, name: &str) -> Option<usize> {
+    let mut fields = document.iter_elements();
+    let id = fields.next()?.ok().filter(|first| first.key().as_str() == ID)?;
+    let is_other = |field: RawElement<'_>| field.key().as_str() != name;
+    let are_others = fields.all(|field| field.is_ok_and(is_other));
+    // A field is a type, its name, a zero and its value.
+    are_others.then(|| 1 + ID.len() + 1 + id.size())
+}
+
+const ID: &str = "_id";
+
+/// The `_id`, so many bytes long, moves from the front of a document to its end, and is
+/// called otherwise there.
+fn moved(mut bytes: Vec<u8>, length: usize, name: &str) -> RawDocumentBuf {
+    /// Before the fields stands how long the document is; behind them, a zero.
+    const HEAD: usize = 4;
+    let end = bytes.len() - 1;
+    bytes[HEAD..end].rotate_left(length);
+    let called = end - length + 1;
+    bytes.splice(called..called + ID.len(), name.bytes());
+    let whole = i32::try_from(bytes.len()).unwrap_or(i32::MAX);
+    bytes[..HEAD].copy_from_slice(&whole.to_le_bytes());
+    RawDocumentBuf::from_bytes(bytes).expect("as long as it says, and a zero at its end")
+}
+
+/// The same field by field.
+fn rebuilt(document: RawDocumentBuf, name: &str) -> RawDocumentBuf {
+    let (Ok(Some(id)), Ok(name)) = (document.get(ID), CString::try_from(name)) else {
+        return document;
+    };
     let mut renamed = RawDocumentBuf::new();
     let mut is_there = false;
     for (field, value) in document.into_iter().flatten() {
         match field.as_str() {
-            "_id" => {}
+            ID => {}
             field if field == name.as_str() => {
                 renamed.append(&name, id);
                 is_there = true;
@@ -164,7 +202,7 @@ fn rename(document: &mut RawDocumentBuf, name: &str) {
     if !is_there {
         renamed.append(&name, id);
     }
-    *document = renamed;
+    renamed
 }
 
 /// Whether there is such a collection. What has no `_id`s to go along is refused.
@@ -410,13 +448,20 @@ mod tests {
     #[test]
     fn a_renamed_id_takes_the_place_of_a_field_of_that_name() {
         for (before, after) in [
+            (doc! { "_id": 1 }, doc! { "id": 1 }),
             (doc! { "_id": 1, "a": 2 }, doc! { "a": 2, "id": 1 }),
+            (doc! { "_id": "x", "a": { "b": 2 } }, doc! { "a": { "b": 2 }, "id": "x" }),
+            (doc! { "_id": { "id": [1] }, "a": 2 }, doc! { "a": 2, "id": { "id": [1] } }),
+            (doc! { "_id": Bson::Null, "a": 2 }, doc! { "a": 2, "id": Bson::Null }),
             (doc! { "_id": 1, "id": 3, "a": 2 }, doc! { "id": 1, "a": 2 }),
             (doc! { "a": { "_id": 4 }, "_id": 1 }, doc! { "a": { "_id": 4 }, "id": 1 }),
         ] {
-            let mut document = RawDocumentBuf::try_from(&before).unwrap();
-            rename(&mut document, "id");
-            assert_eq!(Document::try_from(&document).unwrap(), after);
+            let before = RawDocumentBuf::try_from(&before).unwrap();
+            let found = renamed(before.clone(), "id");
+            assert_eq!(found, RawDocumentBuf::try_from(&after).unwrap());
+            assert_eq!(found, rebuilt(before, "id"));
         }
+        let long = renamed(bson::rawdoc! { "_id": 1, "a": 2 }, "identity");
+        assert_eq!(long, bson::rawdoc! { "a": 2, "identity": 1 });
     }
 }
