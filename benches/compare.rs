@@ -22,7 +22,8 @@ use tokio_postgres::NoTls;
 
 const ROUNDS: usize = 3;
 
-#[tokio::main]
+// As the binary does it.
+#[tokio::main(flavor = "current_thread")]
 async fn main() {
     let sizes: Vec<i32> = std::env::args().filter_map(|word| word.parse().ok()).collect();
     let sizes = if sizes.is_empty() { vec![50_000, 1_000_000] } else { sizes };

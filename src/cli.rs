@@ -22,6 +22,7 @@ use exit::Exit;
 use failure::Failure;
 use output::Output;
 use std::ffi::OsString;
+use tokio::runtime::{Builder, Runtime};
 
 /// Dies, or stops, at a failpoint, and says at which.
 #[cfg(feature = "failpoints")]
@@ -37,32 +38,55 @@ fn arm_failpoint() {
     ]));
 }
 
-/// Runs the command line and returns the exit code.
-pub async fn run() -> u8 {
+/// Runs the command line and ends with its exit code.
+pub fn run() -> ! {
     #[cfg(feature = "failpoints")]
     arm_failpoint();
-    let cli = match Cli::try_parse() {
-        Ok(cli) => cli,
-        Err(error) => {
-            // Help and version are answers; everything else is a usage error.
-            let said = error.to_string();
-            // What help says of tokens is no secret.
-            let shown = if error.use_stderr() { redacted(&said) } else { said.clone() };
-            if error.use_stderr() && asks_for_json(std::env::args_os()) {
-                let failure = Failure::new(Exit::Usage, "USAGE", gist(&shown))
-                    .next("`migrate --help` lists the commands, `migrate COMMAND --help` the flags of one");
-                let output =
-                    Output::new(&Cli::parse_from(["migrate", "man", "--output=json"]).global);
-                output.failure(&failure);
-            } else if shown == said {
-                let _ = error.print();
-            } else {
-                // A URL stands where none belongs, with its password.
-                say(shown.trim_end());
-            }
-            return if error.use_stderr() { Exit::Usage.code() } else { Exit::Ok.code() };
-        }
+    let cli = read().unwrap_or_else(|code| std::process::exit(code.into()));
+    let runtime = runtime(&cli.command);
+    let code = runtime.block_on(answer(cli));
+    // Before the runtime does: the MongoDB driver still says goodbye to the server, and
+    // panics when that is taken away from it.
+    std::process::exit(code.into())
+}
+
+/// One thread for all that waits for servers: an answer that wakes another one costs more
+/// than what is done with it, of a copy about half of our time. Only who asks us must not
+/// wait until something else is done.
+fn runtime(command: &Command) -> Runtime {
+    let mut runtime = match command {
+        #[cfg(feature = "serve")]
+        Command::Serve(_) => Builder::new_multi_thread(),
+        _ => Builder::new_current_thread(),
     };
+    runtime.enable_all().build().expect("there is a thread, and it can wait for files")
+}
+
+/// The command line; or, where it says no command, the exit code.
+fn read() -> Result<Cli, u8> {
+    let error = match Cli::try_parse() {
+        Ok(cli) => return Ok(cli),
+        Err(error) => error,
+    };
+    // Help and version are answers; everything else is a usage error.
+    let said = error.to_string();
+    // What help says of tokens is no secret.
+    let shown = if error.use_stderr() { redacted(&said) } else { said.clone() };
+    if error.use_stderr() && asks_for_json(std::env::args_os()) {
+        let failure = Failure::new(Exit::Usage, "USAGE", gist(&shown))
+            .next("`migrate --help` lists the commands, `migrate COMMAND --help` the flags of one");
+        let output = Output::new(&Cli::parse_from(["migrate", "man", "--output=json"]).global);
+        output.failure(&failure);
+    } else if shown == said {
+        let _ = error.print();
+    } else {
+        // A URL stands where none belongs, with its password.
+        say(shown.trim_end());
+    }
+    Err(if error.use_stderr() { Exit::Usage.code() } else { Exit::Ok.code() })
+}
+
+async fn answer(cli: Cli) -> u8 {
     let output = Output::new(&cli.global);
     // On the heap: it holds every command's own.
     let result = Box::pin(dispatch(cli, &output)).await;
