@@ -32,6 +32,9 @@ use std::time::{Duration, Instant};
 /// A transaction of MongoDB is best kept to so many documents.
 const TRANSACTION_ROWS: u64 = 1_000;
 
+/// One statement inserts no more bytes than this, unless one document has more.
+const PIECE_BYTES: usize = 2 << 20;
+
 /// A page that other writers are in the way of is tried again for so long.
 const LOCK_LIMIT: Duration = Duration::from_secs(3);
 
@@ -452,16 +455,37 @@ impl Load<'_> {
         Ok(filter)
     }
 
-    /// Inserts some of the documents.
+    /// Inserts some of the documents, so many bytes at a time: the driver makes copies of
+    /// what it sends.
     async fn insert(
+        &self,
+        store: &Mongo,
+        mut session: Option<&mut ClientSession>,
+        which: &[usize],
+    ) -> Result<Wrote, Tried> {
+        let mut rest = which;
+        while !rest.is_empty() {
+            let mut bytes = 0;
+            let fits = |at: &&usize| {
+                bytes += self.documents[**at].as_bytes().len();
+                bytes <= PIECE_BYTES
+            };
+            let count = rest.iter().take_while(fits).count().max(1);
+            let (piece, others) = rest.split_at(count);
+            match self.insert_piece(store, session.as_deref_mut(), piece).await? {
+                Wrote::Rows(_) => rest = others,
+                other => return Ok(other),
+            }
+        }
+        Ok(Wrote::Rows(u64::try_from(which.len()).unwrap_or(0)))
+    }
+
+    async fn insert_piece(
         &self,
         store: &Mongo,
         session: Option<&mut ClientSession>,
         which: &[usize],
     ) -> Result<Wrote, Tried> {
-        if which.is_empty() {
-            return Ok(Wrote::Rows(0));
-        }
         let mut documents = RawArrayBuf::new();
         for at in which {
             let document = &*self.documents[*at];
