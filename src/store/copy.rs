@@ -10,7 +10,8 @@ use crate::store::StoreError;
 use crate::store::backfill::{Backfills, Job};
 use bson::RawDocumentBuf;
 
-/// Sessions that copy at once.
+/// Sessions that copy at once: while one waits for its commit, the other has the store
+/// to itself.
 pub const WORKERS: u64 = 2;
 
 /// Rows of one store, to be read in ranges of their key.
@@ -114,8 +115,7 @@ pub trait Target: Backfills {
         Ok(())
     }
 
-    /// So many sessions copy at once, where nobody says how many: while one waits for
-    /// its commit, the other has the store to itself.
+    /// So many sessions copy at once, where nobody says how many.
     async fn workers(&mut self, job: Job<'_>) -> Result<u64, StoreError> {
         let _ = job;
         Ok(WORKERS)

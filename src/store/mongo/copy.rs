@@ -32,6 +32,10 @@ use std::time::{Duration, Instant};
 /// A transaction of MongoDB is best kept to so many documents.
 const TRANSACTION_ROWS: u64 = 1_000;
 
+/// Sessions that copy at once. A transaction is four questions one after the other, and
+/// so short that two sessions leave the server idle now and then.
+const WORKERS: u64 = 3;
+
 /// One statement inserts no more bytes than this, unless one document has more.
 const PIECE_BYTES: usize = 2 << 20;
 
@@ -50,6 +54,10 @@ impl Target for Mongo {
 
     async fn ready(&mut self, job: Job<'_>) -> Result<(), StoreError> {
         ready(self, job).await
+    }
+
+    async fn workers(&mut self, _job: Job<'_>) -> Result<u64, StoreError> {
+        Ok(WORKERS)
     }
 
     async fn put(
