@@ -253,6 +253,7 @@ impl From<PlanError> for Failure {
             | PlanError::NotHeld { .. }
             | PlanError::UnknownRelease(_)
             | PlanError::Nothing { .. }
+            | PlanError::Unready { .. }
             | PlanError::NoStore { .. }
             | PlanError::DropsHistory { .. } => Exit::Usage,
             PlanError::Irreversible { .. }
@@ -261,6 +262,13 @@ impl From<PlanError> for Failure {
             | PlanError::Requires { .. } => Exit::Refused,
         };
         let code = verify::code(&error);
+        // Each with its line.
+        if let PlanError::Unready { problems, .. } = error {
+            let mut failure = Failure::of_problems(problems);
+            failure.code = code;
+            failure.more.iter_mut().for_each(|it| it.code = code);
+            return failure;
+        }
         let next = error.hint();
         Failure::new(exit, code, error.to_string()).next(next)
     }

@@ -6,7 +6,7 @@ use crate::core::lint::Input;
 use crate::core::migration::MigrationSet;
 use crate::core::parse::folder::{self, Folder, is_hidden, is_ignored};
 use crate::core::problem::Problem;
-use crate::core::template::Vars;
+use crate::core::template::{Assumed, Vars};
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{self, Read as _};
@@ -78,32 +78,35 @@ pub fn read_known(dir: &Path, vars: &dyn Vars) -> Result<MigrationSet, SourceErr
     read_those(dir, vars, |folder| !folder::lacks_variables(folder, vars))
 }
 
-/// The same, with those templates as far as they are known without values, and what
-/// they lack: for whoever finds out whether they are done.
+/// The same, with those templates as far as they are known without values, and what no
+/// value would mend about them: for whoever finds out whether they are done.
 ///
 /// # Errors
 /// As [`read`].
-pub fn read_unfilled(dir: &Path, vars: &dyn Vars) -> Result<(MigrationSet, Lacking), SourceError> {
+pub fn read_unfilled(
+    dir: &Path,
+    vars: &dyn Vars,
+) -> Result<(MigrationSet, Unfillable), SourceError> {
     let (migrations, mut problems) = each(dir, |folder| {
         let lacking = folder::lacking(folder, vars);
-        match lacking.is_empty() {
-            true => folder::read_with(folder, vars).map(|it| (it, Vec::new())),
-            false => folder::unfilled(folder).map(|it| (it, lacking)).map_err(|it| vec![it]),
+        if lacking.is_empty() {
+            return folder::read_with(folder, vars).map(|it| (it, Vec::new()));
         }
+        let wrong = folder::lacking(folder, &Assumed::new(vars, folder::variables(folder)));
+        folder::unfilled(folder, lacking).map(|it| (it, wrong)).map_err(|it| vec![it])
     })?;
-    let lacking = migrations.iter().filter(|(_, lacking)| !lacking.is_empty());
-    let lacking =
-        lacking.map(|(migration, lacking)| (migration.version, lacking.clone())).collect();
+    let wrong = migrations.iter().filter(|(_, wrong)| !wrong.is_empty());
+    let wrong = wrong.map(|(migration, wrong)| (migration.version, wrong.clone())).collect();
     match MigrationSet::new(migrations.into_iter().map(|(migration, _)| migration).collect()) {
-        Ok(set) if problems.is_empty() => return Ok((set, lacking)),
+        Ok(set) if problems.is_empty() => return Ok((set, wrong)),
         Ok(_) => {}
         Err(problem) => problems.push(problem),
     }
     Err(SourceError::Problems(problems))
 }
 
-/// The templates that lack values, with what they lack.
-pub type Lacking = BTreeMap<Version, Vec<Problem>>;
+/// The templates that no value makes right, with what is wrong with them.
+pub type Unfillable = BTreeMap<Version, Vec<Problem>>;
 
 fn read_those(
     dir: &Path,

@@ -20,7 +20,7 @@ use crate::engine::run::{Meanwhile, Settings};
 use crate::engine::wait::{Unreached, reached};
 use crate::engine::{Clock as _, Means, Stop, StopReason, SystemClock};
 use crate::report::utc;
-use crate::source::{self, Lacking, SourceError};
+use crate::source::{self, SourceError, Unfillable};
 use crate::store::mongo::{Mongo, MongoConfig};
 use crate::store::postgres::{Postgres, PostgresConfig};
 use crate::store::{Run, StoreError, Stores};
@@ -64,6 +64,17 @@ pub fn configure(global: &Global) -> Result<Config, Failure> {
 /// Exit code 2: everything that is wrong with it.
 pub fn read_set(config: &Config) -> Result<MigrationSet, Failure> {
     told(config, source::read_with(&config.dir, config))
+}
+
+/// The same, with templates without all of their values as far as they are known, and
+/// what no value would mend about them.
+///
+/// # Errors
+/// As [`read_set`].
+pub fn read_unfilled(config: &Config) -> Result<(MigrationSet, Unfillable), Failure> {
+    let read = source::read_unfilled(&config.dir, config);
+    let (set, wrong) = read.map_err(|error| of_source(error, config))?;
+    Ok((told(config, Ok(set))?, wrong))
 }
 
 /// As it is told to people.
@@ -122,8 +133,7 @@ pub fn version(text: &str) -> Result<Version, Failure> {
 pub enum Files {
     /// Without them there is nothing to do.
     Needed,
-    /// To compare them with the history: `status`, `verify`. A template that is completed
-    /// needs no values.
+    /// To compare them with the history: `status`, `verify`. A template needs no values.
     Compared,
     /// To compare them with the history, which has what is needed: `down`.
     IfThere,
@@ -234,9 +244,8 @@ pub struct Project {
     pub config: Config,
     /// The files.
     pub set: MigrationSet,
-    /// Of [`Files::Compared`]: templates without steps, because their values are not
-    /// known.
-    pub lacking: Lacking,
+    /// Of [`Files::Compared`]: templates that no value makes right.
+    pub unfillable: Unfillable,
     /// The databases.
     pub stores: Stores<Postgres, Mongo>,
     /// What they are.
@@ -288,13 +297,12 @@ impl Project {
     ) -> Result<Project, Failure> {
         let config = configure(global)?;
         // Wrong files are told before a database is asked for anything.
-        let mut lacking = Lacking::new();
+        let mut unfillable = Unfillable::new();
         let set = match files {
             Files::Compared => {
-                let (set, lacks) = source::read_unfilled(&config.dir, &config)
-                    .map_err(|error| of_source(error, &config))?;
-                lacking = lacks;
-                told(&config, Ok(set))?
+                let (set, wrong) = read_unfilled(&config)?;
+                unfillable = wrong;
+                set
             }
             Files::Unread => MigrationSet::default(),
             // A folder that somebody named is one that is meant to be there.
@@ -308,18 +316,18 @@ impl Project {
         let run = this_run(command);
         let lock_wait = global.lock_wait.unwrap_or(config.lock_wait);
         let (stores, servers) = connect(&config, &run.id, global.wait).await?;
-        Ok(Project { config, set, lacking, stores, servers, run, lock_wait })
+        Ok(Project { config, set, unfillable, stores, servers, run, lock_wait })
     }
 
-    /// Refuses templates without values that are not completed: what they would do is
-    /// not known. Those that are completed did it with the values of then.
+    /// Refuses templates that no value makes right and that are not completed. Those that
+    /// are completed did it with the values of then.
     ///
     /// # Errors
     /// Exit code 2.
-    pub fn check_values(&self, histories: &Histories) -> Result<(), Failure> {
+    pub fn check_templates(&self, histories: &Histories) -> Result<(), Failure> {
         let is_completed =
             |version: Version| histories.row(version).is_some_and(|it| it.status.is_done());
-        let open = self.lacking.iter().filter(|(version, _)| !is_completed(**version));
+        let open = self.unfillable.iter().filter(|(version, _)| !is_completed(**version));
         let problems: Vec<Problem> = open.flat_map(|(_, problems)| problems.clone()).collect();
         match problems.is_empty() {
             true => Ok(()),

@@ -2,9 +2,10 @@
 //! in, what somebody should know and do comes out.
 
 use crate::core::id::StoreName;
-use crate::core::migration::MigrationSet;
+use crate::core::migration::{Migration, MigrationSet};
 use crate::core::parse::manifest::{Change, Work};
 use crate::core::parse::sql::needs::{SqlNeed, needs};
+use crate::core::plan;
 use crate::core::server::{MongoServer, PostgresServer, Servers, Topology};
 use crate::core::status::Line;
 use crate::core::step::{Body, Command, CommandTarget, QualifiedName, Step};
@@ -68,6 +69,8 @@ pub enum Check {
     Reachable,
     /// The connection is encrypted.
     Tls,
+    /// Whether pending migrations can be applied as they are.
+    Migrations,
     /// The versions that pending migrations require.
     Requires,
     /// Whether the server takes writes.
@@ -102,6 +105,7 @@ impl Check {
         match self {
             Check::Reachable => "reachable",
             Check::Tls => "tls",
+            Check::Migrations => "migrations",
             Check::Requires => "requires",
             Check::Writable => "writable",
             Check::Topology => "topology",
@@ -506,6 +510,27 @@ pub fn requires(
         findings.push(Finding::ok(Check::Requires, None, message));
     }
     findings
+}
+
+/// Pending migrations that `up` would refuse as they are: templates without all of their
+/// values, and what is left for a person.
+pub fn ready(set: &MigrationSet, lines: &[Line]) -> Vec<Finding> {
+    let unready = lines.iter().filter(|line| line.unready.is_some());
+    let unready = unready.filter_map(|line| set.get(line.version));
+    let finding = |migration: &Migration| {
+        let next = match migration.is_unfilled() {
+            true => {
+                "set what it lacks as it is set where it is deployed (`--var NAME=VALUE`, MIGRATE_VAR_NAME, [vars] in migrate.toml); what the migration needs of the servers was not looked at"
+            }
+            false => {
+                "complete its scripts; if all of it is applied already, `migrate baseline` records it"
+            }
+        };
+        let message =
+            format!("{} cannot be applied: {}", migration.folder, plan::told(&migration.unready));
+        Finding::new(Check::Migrations, None, Level::Problem, message, next)
+    };
+    unready.map(finding).collect()
 }
 
 /// What the clocks of both servers say about each other.

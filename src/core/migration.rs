@@ -31,6 +31,16 @@ pub struct Migration {
     /// Its steps were filled in: their checksums are those of values too, while its
     /// own is that of the template.
     pub is_template: bool,
+    /// What keeps it from being applied: names of a template that have no value here,
+    /// and what its scripts leave to a person.
+    pub unready: Vec<Problem>,
+}
+
+impl Migration {
+    /// Whether it is a template without all of its values: nobody knows its steps.
+    pub fn is_unfilled(&self) -> bool {
+        self.is_template && self.steps.is_empty()
+    }
 }
 
 /// Everything that reverts a migration, as the history keeps it: texts, not

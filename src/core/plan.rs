@@ -29,6 +29,7 @@ pub use crate::core::plan::files::edited;
 pub(in crate::core) use crate::core::plan::lacking::lacking;
 pub use crate::core::plan::lives::{Life, lives};
 pub(in crate::core) use crate::core::plan::lives::{ever_applied, seal};
+pub(in crate::core) use crate::core::plan::refusal::told;
 pub use crate::core::plan::refusal::{Loss, PlanError};
 pub(in crate::core) use crate::core::plan::revert::revert;
 

@@ -94,6 +94,8 @@ pub struct Line {
     pub execution_time_ms: Option<u64>,
     /// The release that applied it.
     pub release: Option<String>,
+    /// Of one that is not done: why `up` would refuse it as it is.
+    pub unready: Option<String>,
 }
 
 impl Line {
@@ -139,7 +141,11 @@ fn line(set: &MigrationSet, histories: &Histories, version: Version, life: Optio
             Some(RowStatus::Completed | RowStatus::Baseline) => State::Completed,
             // Rows are written behind: the steps know first.
             Some(RowStatus::Running) | None => match migration {
-                Some(migration) if all_applied(histories, migration) => State::Completed,
+                Some(migration)
+                    if !migration.is_unfilled() && all_applied(histories, migration) =>
+                {
+                    State::Completed
+                }
                 _ => State::Partial,
             },
         },
@@ -163,7 +169,13 @@ fn line(set: &MigrationSet, histories: &Histories, version: Version, life: Optio
         _ => FileState::None,
     };
     let accepted = histories.steps_of(version).any(|(_, name, _)| *name == StepName::Accepted);
+    let unready = migration.filter(|it| !it.unready.is_empty());
+    let unready =
+        unready.filter(|_| matches!(applied, State::Pending | State::Partial | State::Held));
     let part = |store| match (applied, file) {
+        (State::Partial, _) if migration.is_some_and(Migration::is_unfilled) => {
+            unfilled_part(histories, version, store)
+        }
         (State::Partial, _) => part(histories, migration, version, store, applied),
         // What a restored store lacks shows. Of a file that is another one now, it
         // would lack only what is new.
@@ -191,6 +203,17 @@ fn line(set: &MigrationSet, histories: &Histories, version: Version, life: Optio
         executed_at: row.map(|row| row.executed_at),
         execution_time_ms: row.map(|row| row.execution_time_ms),
         release: row.and_then(|row| row.release.clone()),
+        unready: unready.map(|it| format!("`up` refuses it: {}", plan::told(&it.unready))),
+    }
+}
+
+/// The state of an open migration's part in one store, of which nobody knows what
+/// belongs to it.
+fn unfilled_part(histories: &Histories, version: Version, store: StoreName) -> State {
+    let mut states = histories.of(store).steps_of(version);
+    match states.any(|(_, state)| state.status() != Status::Pending) {
+        true => State::Partial,
+        false => State::Pending,
     }
 }
 

@@ -49,8 +49,8 @@ pub fn verify(set: &MigrationSet, histories: &Histories, servers: &Servers) -> V
         }
     }
     let mut plan = plan::plan(&known, &Goal::Up(Up::default()));
-    // One that is pending and has no statement yet is the business of `up`.
-    if let Err(PlanError::Nothing { version, .. }) = plan {
+    // One that is pending and cannot be applied yet is the business of `up`.
+    if let Err(PlanError::Nothing { version, .. } | PlanError::Unready { version, .. }) = plan {
         let before = set.iter().map(|migration| migration.version).filter(|it| *it < version);
         let up = Up { to: before.max(), ..Up::default() };
         plan = if up.to.is_some() { plan::plan(&known, &Goal::Up(up)) } else { plan };
@@ -66,7 +66,7 @@ pub fn verify(set: &MigrationSet, histories: &Histories, servers: &Servers) -> V
         Err(PlanError::Edited { version, .. } | PlanError::Filled { version, .. })
             if seen.contains(&version) => {}
         Err(PlanError::Taken { version, .. }) if seen.contains(&version) => {}
-        Err(PlanError::Nothing { .. }) => {}
+        Err(PlanError::Nothing { .. } | PlanError::Unready { .. }) => {}
         Err(PlanError::Variables { version, .. }) if seen.contains(&version) => {}
         Err(PlanError::EditedInDoubt { step, .. }) if seen.contains(&step.version) => {}
         Err(PlanError::Forged { step, .. }) if seen.contains(&step.version) => {}
@@ -89,6 +89,8 @@ pub fn code(error: &PlanError) -> &'static str {
         PlanError::Edited { .. } | PlanError::Filled { .. } => "CHECKSUM_MISMATCH",
         PlanError::Taken { .. } => "VERSION_TAKEN",
         PlanError::Nothing { .. } => "EMPTY_MIGRATION",
+        PlanError::Unready { is_unfilled: true, .. } => "BAD_MIGRATION",
+        PlanError::Unready { .. } => "UNFINISHED_MIGRATION",
         PlanError::Variables { .. } => "VARIABLES_CHANGED",
         PlanError::EditedInDoubt { .. } => "EDITED_IN_DOUBT",
         PlanError::Missing(_) => "MISSING",

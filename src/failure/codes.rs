@@ -312,6 +312,20 @@ const USAGE: &[ErrorCode] = &[
         &["Check out with git, or leave out `--base`: all migrations are looked at then."],
     ),
     code(
+        "UNFINISHED_MIGRATION",
+        &[Exit::Usage],
+        "A migration that is pending has something in it that is left for a person. Nothing was changed.",
+        &[
+            "`migrate import` could not translate all of a program, and left the rest as a comment that begins with `lockstep:unfinished`.",
+            "Somebody wrote such a comment, to come back to it.",
+        ],
+        &[
+            "The message names file and line: write in its place what that does, and delete the comment. `migrate lint` looks at what you wrote.",
+            "If it is not needed, delete the comment. If all of the migration is applied already, `migrate baseline` records it, and the comment does not matter.",
+        ],
+    )
+    .looks("error: left for a person: 20260102000000-roles.js:4: a loop is not read: the file is never run"),
+    code(
         "NO_STORE",
         &[Exit::Usage],
         "A migration has a part for a database that is not configured.",

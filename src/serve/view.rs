@@ -168,9 +168,11 @@ fn refused(
     let rollbacks = BTreeMap::new();
     let known = Known { set, histories: &read.histories, rollbacks: &rollbacks, servers };
     match plan::plan(&known, &goal) {
-        // What has no statement yet, or is a function of a service, is the business of
-        // whoever applies it.
-        Err(PlanError::Nothing { .. } | PlanError::NoFunction { .. }) => Some(Ok(())),
+        // What has no statement or no values yet, or is a function of a service, is the
+        // business of whoever applies it.
+        Err(
+            PlanError::Nothing { .. } | PlanError::Unready { .. } | PlanError::NoFunction { .. },
+        ) => Some(Ok(())),
         planned => Some(planned.map(drop)),
     }
 }

@@ -161,6 +161,58 @@ fn what_migrate_mongo_had_applied_is_a_baseline_and_the_rest_is_pending() {
     assert!(database.objects().contains("email_1"), "{}", database.objects());
 }
 
+/// Where half of a program could be read, not even that half is run.
+#[test]
+fn what_is_left_for_a_person_is_refused_until_somebody_has_seen_to_it() {
+    let program = "module.exports = {\n  async up(db) {\n    await db.collection('a').insertOne({ _id: 1 });\n    for (const n of [2, 3]) await db.collection('a').insertOne({ _id: n });\n    await db.collection('a').insertOne({ _id: 4 });\n  },\n  async down(db) {\n    await db.collection('a').drop();\n    if (process.env.ALL) await db.collection('b').drop();\n  },\n};\n";
+    let project = project("import_half", &[("1-half.js", program)]);
+    let ran = project.ok(&import("migrate-mongo", &[]));
+    for part in ["theirs/1-half.js:4: a loop", "theirs/1-half.js:9: a condition", "refuses those"] {
+        assert!(ran.said().contains(part), "`{part}` is not in it:\n{ran}");
+    }
+    project.write("002-b/up.sql", "CREATE TABLE b (id int);");
+    for command in ["plan", "up"] {
+        let ran = project.fails(2, &[command]);
+        for part in ["1-half/up.mongodb.js:2", "1-half/down.mongodb.js:2", "1-half.js:4: a loop"] {
+            assert!(ran.stderr.contains(part), "`{part}` is not in it:\n{ran}");
+        }
+        let error = project.json(2, &[command]).pop().expect("an object");
+        let error = if command == "up" { &error["error"] } else { &error };
+        assert_eq!(error["code"], "UNFINISHED_MIGRATION", "{error}");
+        assert_eq!(project.database.objects(), "", "nothing was run");
+        assert_eq!(project.database.ours(), Vec::<String>::new());
+    }
+    let status = project.json(0, &["status"]).remove(0);
+    let reason = status["migrations"][0]["reason"].as_str().expect("there is one");
+    assert!(reason.contains("1-half/down.mongodb.js:2:1") && reason.contains("1 more"), "{reason}");
+    project.ok(&["verify"]);
+    // One way is seen to, the other is not.
+    let script = project.path("migrations/1-half/up.mongodb.js");
+    let text = std::fs::read_to_string(&script).expect("it was written");
+    let kept: Vec<&str> = text.lines().filter(|line| !line.starts_with("//")).collect();
+    write(
+        &script,
+        &format!("{}\ndb.a.insertMany([{{ _id: 2 }}, {{ _id: 3 }}]);\n", kept.join("\n")),
+    );
+    let ran = project.fails(2, &["up"]);
+    assert!(!ran.stderr.contains("up.mongodb.js"), "{ran}");
+    write(&project.path("migrations/1-half/down.mongodb.js"), "db.a.drop();\n");
+    project.ok(&["up"]);
+    assert_eq!(project.database.documents("a").len(), 4);
+
+    // What is there already is recorded all the same, and nobody asks about it again.
+    project.write("003-c/up.sql", "-- lockstep:unfinished the rest\nCREATE TABLE c (id int);");
+    let ran = project.fails(2, &["up"]);
+    assert!(ran.stderr.contains("003-c/up.sql:1:1"), "{ran}");
+    let other = Project::new("import_half_there", &[]);
+    other.write("003-c/up.sql", "-- lockstep:unfinished the rest\nCREATE TABLE c (id int);");
+    other.ok(&["baseline", "3"]);
+    other.ok(&["up"]);
+    other.ok(&["verify"]);
+    let status = other.json(0, &["status"]).remove(0);
+    assert_eq!(status["migrations"][0].get("reason"), None);
+}
+
 const GOLANG: &[(&str, &str)] = &[
     ("000001_users.up.sql", "CREATE TABLE users (id int);"),
     ("000001_users.down.sql", "DROP TABLE users;"),

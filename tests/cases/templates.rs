@@ -153,9 +153,79 @@ fn what_migration_toml_says_is_filled_in_too() {
     project.fails(5, &["verify"]);
     project.write("003-c/migration.toml", "template = true\n");
     project.write("003-c/up.sql", "CREATE TABLE {{other}} (id bigint);");
-    let ran = project.fails(2, &["status"]);
-    assert!(ran.stderr.contains("there is no variable `other`"), "{ran}");
-    assert!(!ran.stderr.contains("`region`"), "{ran}");
+    // What is pending is shown with what it lacks, and what is done lacks nothing.
+    let ran = project.ok(&["status"]);
+    let lacks = "`up` refuses it: 003-c/up.sql:1:14: there is no variable `other`";
+    assert!(ran.stdout.contains(lacks), "{ran}");
+    assert!(!ran.stdout.contains("`region`"), "{ran}");
+}
+
+/// Whoever runs nothing needs no values: only what would run refuses.
+#[test]
+fn what_is_pending_without_values_is_shown_and_not_run() {
+    let project = Project::new("templates_pending", &FILES);
+    project.write("002-b/up.sql", "CREATE TABLE b (id bigint PRIMARY KEY);");
+    for command in ["up", "plan"] {
+        let ran = project.fails(2, &[command]);
+        assert!(ran.stderr.contains("001-a/up.sql:1:14"), "{ran}");
+    }
+    let reason =
+        "`up` refuses it: 001-a/down.mongodb.js:1:4: there is no variable `table` (and 6 more)";
+    let status = project.json(3, &["status", "--exit-code"]).remove(0);
+    let [first, second] = &status["migrations"].as_array().expect("an array")[..] else {
+        panic!("{status}")
+    };
+    assert_eq!((&first["state"], &first["reason"]), (&"pending".into(), &reason.into()));
+    assert_eq!((&second["state"], second.get("reason")), (&"pending".into(), None));
+    assert_eq!(status["pending"], 2);
+    let ran = project.ok(&["verify"]);
+    let said = "001 is a template whose values are not known here: `up` needs them";
+    assert!(ran.stderr.contains(said), "{ran}");
+
+    // The other checks are made all the same.
+    let found = project.json(1, &["doctor"]).remove(0);
+    let findings = found["findings"].as_array().expect("an array");
+    let of = |check: &str| findings.iter().filter(|it| it["check"] == check).collect::<Vec<_>>();
+    let [lacks] = of("migrations")[..] else { panic!("{found}") };
+    assert_eq!(lacks["level"], "problem");
+    let message = lacks["message"].as_str().expect("a text");
+    assert!(message.contains("001-a/down.mongodb.js:1:4"), "{found}");
+    for check in ["reachable", "history", "requires", "privileges"] {
+        assert!(!of(check).is_empty(), "{check} was not looked at: {found}");
+    }
+    assert_eq!(project.database.ours(), Vec::<String>::new());
+
+    // With the values, nothing lacks.
+    let values = ["--var", "table=places", "--var", "region=eu"];
+    let status = project.json(0, &[&["status"], &values[..]].concat()).remove(0);
+    assert_eq!(status["migrations"][0].get("reason"), None);
+    project.ok(&[&["up"], &values[..]].concat());
+    let status = project.json(0, &["status", "--exit-code"]).remove(0);
+    assert_eq!(status["migrations"][0]["state"], "completed");
+    assert_eq!(status["migrations"][0].get("reason"), None);
+}
+
+/// One that stopped in the middle is not done because nobody knows its steps.
+#[test]
+fn what_was_begun_stays_begun_without_values() {
+    let project = Project::new("templates_begun", &FILES);
+    let values = ["--var", "table=places", "--var", "region=eu"];
+    project.database.sql("CREATE TABLE places ()");
+    project.write("001-a/migration.toml", "template = true\norder = ['mongo', 'postgres']\n");
+    project.fails(1, &[&["up"], &values[..]].concat());
+    for values in [&values[..], &[]] {
+        let status = project.json(3, &[&["status", "--exit-code"], values].concat()).remove(0);
+        let first = &status["migrations"][0];
+        assert_eq!(first["state"], "partial", "{status}");
+        assert_eq!(first["postgres"], "pending", "{status}");
+        assert_eq!(first["checksum"], "ok", "{status}");
+        assert_eq!(first.get("reason").is_some(), values.is_empty(), "{status}");
+    }
+    let ran = project.ok(&["verify"]);
+    assert!(ran.stderr.contains("what is applied of it cannot be compared"), "{ran}");
+    project.database.sql("DROP TABLE places");
+    project.ok(&[&["up"], &values[..]].concat());
+    project.ok(&["verify"]);
 }
 
 #[test]

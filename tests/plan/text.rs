@@ -220,6 +220,7 @@ impl World {
             rollback,
             options,
             is_template: false,
+            unready: Vec::new(),
         }
     }
 

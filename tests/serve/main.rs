@@ -103,6 +103,32 @@ fn it_says_what_the_commands_say_and_leaves_no_trace() {
     assert_eq!(served.end(Signal::INT), Some(130));
 }
 
+/// What would be run needs values; what is shown does not.
+#[test]
+fn a_pending_template_without_values_is_shown() {
+    let database = Database::new("serve_template");
+    let files = [
+        ("001-a/up.sql", "CREATE TABLE a (id bigint PRIMARY KEY);\n"),
+        ("002-b/migration.toml", "template = true\n"),
+        ("002-b/up.sql", "CREATE TABLE {{table}} (id bigint PRIMARY KEY);\n"),
+    ];
+    let project = Project::new(&database.postgres_url, &database.mongo_uri, &files);
+    assert_eq!(project.run(&["up", "--to", "1", "--var", "table=b"]).code, Some(0));
+    let served = project.serve(&[]);
+    served.until("it to be ready", "/health/ready", |answer| answer.status == 200);
+    let status = served.get("/api/status").json();
+    let states = |status: &Value| -> Vec<Value> {
+        let migrations = status["migrations"].as_array().expect("an array");
+        migrations.iter().map(|it| json!([it["state"], it.get("reason")])).collect()
+    };
+    let reason = "`up` refuses it: 002-b/up.sql:1:14: there is no variable `table`";
+    assert_eq!(states(&status), [json!(["completed", null]), json!(["pending", reason])]);
+    assert_eq!(states(&project.run(&["status", "--output", "json"]).json()), states(&status));
+    assert_eq!(served.get("/api/plan").code(), "BAD_MIGRATION");
+    assert_eq!(project.run(&["up", "--var", "table=b"]).code, Some(0));
+    served.until("002", "/health/ready?version=2", |answer| answer.status == 200);
+}
+
 /// What a text for Prometheus may look like: a line for each value, behind the lines
 /// that say what it is.
 fn metrics(text: &str) -> BTreeSet<String> {

@@ -24,7 +24,7 @@ use serde_json::{Value, json};
 /// See docs/cli.md for the exit codes.
 pub async fn run(global: &Global, output: &Output) -> Result<Exit, Failure> {
     let config = project::configure(global)?;
-    let set = project::read_set(&config)?;
+    let (set, _) = project::read_unfilled(&config)?;
     let run_id = project::this_run("doctor").id;
     let (postgres, mongo) = futures_util::future::join(
         project::connect_postgres(&config, &run_id, global.wait),
@@ -105,6 +105,7 @@ async fn examine(mut stores: Stores<Postgres, Mongo>, set: &MigrationSet) -> Vec
     let mongo: Option<MongoFacts> = answered(mongo, &mut findings);
     findings.extend(postgres.iter().flat_map(|facts| doctor::postgres(facts, &needs)));
     findings.extend(mongo.iter().flat_map(|facts| doctor::mongo(facts, &needs)));
+    findings.extend(doctor::ready(set, &lines));
     findings.extend(doctor::requires(set, &lines, postgres.as_ref(), mongo.as_ref()));
     findings.extend(doctor::clocks(postgres.as_ref(), mongo.as_ref()));
     findings

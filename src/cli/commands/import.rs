@@ -16,12 +16,12 @@ use crate::cli::project::{
 use crate::core::id::{StoreName, Version};
 use crate::core::import::{self, Adopted, Applied, Foreign, Import, Note, Refused, Tool, Wishes};
 use crate::core::migration::MigrationSet;
-use crate::core::parse::folder as parse;
+use crate::core::parse::folder::{self as parse, UNFINISHED};
 use crate::core::plan;
 use crate::core::problem::Problem;
 use crate::engine::baseline as engine;
 use crate::engine::lock;
-use crate::source::{self, Lacking, SourceError};
+use crate::source::{self, SourceError, Unfillable};
 use crate::store::Stores;
 use crate::store::mongo::Mongo;
 use crate::store::postgres::Postgres;
@@ -174,7 +174,7 @@ fn tell(
             output.result(&format!("  {from}/{note}"));
         }
         if left > 0 {
-            output.result(&format!("{left} of these are in migrations that are pending: complete their scripts before `migrate up`, which runs only what is in them"));
+            output.result(&format!("{left} of these are in migrations that are pending: `migrate up` refuses those until somebody has completed their scripts and deleted the comments that begin with `{UNFINISHED}`"));
         }
     }
 }
@@ -317,8 +317,8 @@ async fn open(global: &Global, config: Config, set: MigrationSet) -> Result<Proj
     let run = this_run("import");
     let lock_wait = global.lock_wait.unwrap_or(config.lock_wait);
     let (stores, servers) = connect(&config, &run.id, global.wait).await?;
-    let lacking = Lacking::new();
-    Ok(Project { config, set, lacking, stores, servers, run, lock_wait })
+    let unfillable = Unfillable::new();
+    Ok(Project { config, set, unfillable, stores, servers, run, lock_wait })
 }
 
 /// What the tool has applied, in every store in which it has a part.

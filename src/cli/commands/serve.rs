@@ -22,7 +22,7 @@ const TOKEN: &str = "MIGRATE_CONTROL_TOKEN";
 pub async fn run(global: &Global, args: &args::Serve, output: &Output) -> Result<Exit, Failure> {
     let config = project::configure(global)?;
     config.stores()?;
-    let set = project::read_set(&config)?;
+    let (set, _) = project::read_unfilled(&config)?;
     let control = token(args)?;
     let stop = stop_on_signals(None)?;
     let listen = &args.listen;

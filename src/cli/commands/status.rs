@@ -33,7 +33,7 @@ pub async fn run(global: &Global, args: args::Status, output: &Output) -> Result
     }
     let mut project = Project::open_with(global, "status", Files::Compared).await?;
     let read = lock::read(&mut project.stores).await?;
-    project.check_values(&read.histories)?;
+    project.check_templates(&read.histories)?;
     let lines = lines(&project.set, &read.histories, &project.stores.configured());
     let paired = lock::check_pair(&project.stores, &read);
     let pending = lines.iter().filter(|line| line.state.is_pending()).count();
@@ -275,6 +275,9 @@ fn notes_of(line: &Line, besides: &Notes) -> Row {
         };
         notes.push((text, |look, text| look.dim(text)));
     }
+    if let Some(text) = &line.unready {
+        notes.push((text.clone(), |look, text| look.warn(text)));
+    }
     if line.file == FileState::Edited {
         notes.push(("edited after it was applied".to_owned(), |look, text| look.bad(text)));
     }
@@ -323,7 +326,7 @@ pub(crate) fn object(
     let migrations: Vec<Value> = lines
         .iter()
         .map(|line| {
-            json!({
+            let mut migration = json!({
                 "version": line.version.0,
                 "name": line.name,
                 "state": line.state.word(),
@@ -334,7 +337,11 @@ pub(crate) fn object(
                 "executed_at": line.executed_at.map(utc),
                 "execution_time_ms": line.execution_time_ms,
                 "release": line.release,
-            })
+            });
+            if let Some(text) = &line.unready {
+                migration["reason"] = text.as_str().into();
+            }
+            migration
         })
         .collect();
     json!({
@@ -374,6 +381,7 @@ mod tests {
             executed_at: at.then_some(Timestamp(1_790_000_000_000)),
             execution_time_ms: at.then_some(72_500),
             release: at.then(|| "2026-11-20-a-release-with-a-long-name".to_owned()),
+            unready: None,
         }
     }
 

@@ -6,6 +6,7 @@ use crate::cli::failure::{Failure, stopped};
 use crate::cli::output::Output;
 use crate::cli::project::{Files, Project, stop_on_signals};
 use crate::core::id::Version;
+use crate::core::migration::Migration;
 use crate::core::status::{self, State};
 use crate::core::step::{Body, Timeouts};
 use crate::core::verify::{Finding, verify};
@@ -22,11 +23,21 @@ use serde_json::{Value, json};
 pub async fn run(global: &Global, output: &Output) -> Result<Exit, Failure> {
     let mut project = Project::open_with(global, "verify", Files::Compared).await?;
     let read = lock::read(&mut project.stores).await?;
-    project.check_values(&read.histories)?;
-    for version in project.lacking.keys() {
-        output.remark(&format!(
-            "{version} is a template whose values are not known here: its checksum is compared, and its invariants are not asked"
-        ));
+    project.check_templates(&read.histories)?;
+    let known = status::lines(&project.set, &read.histories, &project.stores.configured());
+    for line in &known {
+        if !project.set.get(line.version).is_some_and(Migration::is_unfilled) {
+            continue;
+        }
+        let what = match line.state {
+            State::Pending => "`up` needs them",
+            State::Partial | State::Held => {
+                "what is applied of it cannot be compared, and `up` needs them"
+            }
+            _ => "its checksum is compared, and its invariants are not asked",
+        };
+        let version = line.version;
+        output.remark(&format!("{version} is a template whose values are not known here: {what}"));
     }
     let mut findings = findings(&mut project).await?;
     // Of histories that disagree nobody knows what is finished.

@@ -1,13 +1,18 @@
 //! migrate-mongo: `20260101000000-create-users.js`, a module whose `up` and `down` are
 //! programs. Of these, what is a call with literal arguments is written as our mongosh
-//! scripts are; the rest is kept as a comment in its place, and left to a person.
+//! scripts are; the rest is kept as a comment in its place, and left to a person. Until
+//! somebody has seen to it, such a migration is not applied: half of it would be run.
 //!
 //! Its history is a collection of file names.
 
 use super::draft::{Draft, Script};
 use super::{Found, Note, digits};
+use crate::core::parse::folder::UNFINISHED;
 use crate::core::parse::mongosh::{Part, module};
 use std::collections::BTreeMap;
+
+/// What ends a line in JavaScript.
+const ENDS_LINE: [char; 4] = ['\n', '\r', '\u{2028}', '\u{2029}'];
 
 pub(super) fn file(path: &str, content: &str, found: &mut Found) {
     let (version, rest) = digits(path);
@@ -53,9 +58,13 @@ pub(super) fn file(path: &str, content: &str, found: &mut Found) {
                     lines.extend((*line..).zip(text.split('\n').map(str::to_owned)));
                 }
                 Part::ForPerson { line, text, why } => {
-                    lines.push((*line, format!("// For a person, {path}:{line}: {why}")));
-                    let kept =
-                        text.split('\n').map(|text| format!("//   {text}").trim_end().to_owned());
+                    let said = format!("// {UNFINISHED} {path}:{line}: {why}");
+                    lines.push((*line, said.replace(ENDS_LINE, " ")));
+                    // No comment goes on behind the end of its line, of which JavaScript
+                    // knows four: what stood there would be run.
+                    let kept = text
+                        .split(ENDS_LINE)
+                        .map(|text| format!("//   {text}").trim_end().to_owned());
                     lines.extend((*line..).zip(kept));
                     let version = version.parse().ok();
                     found.notes.push(Note {
@@ -137,9 +146,9 @@ module.exports = {
                   { role: null },
                   { $set: { role: ADMIN, at: new Date('2026-01-01T00:00:00Z') } }
                 );
-            // For a person, 20260101000000-create-users.js:14: `await` is not read
+            // lockstep:unfinished 20260101000000-create-users.js:14: `await` is not read
             //   const all = await users.find({}).toArray();
-            // For a person, 20260101000000-create-users.js:15: a loop is not read: the file is never run
+            // lockstep:unfinished 20260101000000-create-users.js:15: a loop is not read: the file is never run
             //   for (const user of all) {
             //         await users.updateOne({ _id: user._id }, { $set: { name: helper(user) } });
             //       }
@@ -206,23 +215,125 @@ module.exports = {
         )];
         expect![[r#"
             == 1-a/up.mongodb.js
-            // For a person, 1-a.js:3: `client.startSession(…)` is not a value: the file is never run
+            // lockstep:unfinished 1-a.js:3: `client.startSession(…)` is not a value: the file is never run
             //   const session = client.startSession();
-            // For a person, 1-a.js:4: handling errors is not read: the file is never run
+            // lockstep:unfinished 1-a.js:4: handling errors is not read: the file is never run
             //   try {
             //         await session.withTransaction(async () => {});
             //       } finally {
             //         await session.endSession();
             //       }
-            // For a person, 1-a.js:9: `Date()` is another value at each run, and a file must say the same each time
+            // lockstep:unfinished 1-a.js:9: `Date()` is another value at each run, and a file must say the same each time
             //   await db.collection('a').insertOne({ at: new Date() });
-            // For a person, 1-a.js:10: a substitution in a template is not read
+            // lockstep:unfinished 1-a.js:10: a substitution in a template is not read
             //   await db.collection(`a_${process.env.X}`).drop();
             note 1-a.js:3: `client.startSession(…)` is not a value: the file is never run
             note 1-a.js:4: handling errors is not read: the file is never run
             note 1-a.js:9: `Date()` is another value at each run, and a file must say the same each time
             note 1-a.js:10: a substitution in a template is not read
         "#]].assert_eq(&show(TOOL, &files));
+    }
+
+    /// What is a comment must not end before its text does, and what is never run there
+    /// is not run here.
+    #[test]
+    fn nothing_of_what_is_left_over_can_be_run() {
+        let files = [
+            (
+                "1-lines.js",
+                "module.exports = {\n  async up(db) {\n    if (db) {\r db.a.drop();\u{2028}db.b.drop();\u{2029}db.c.drop(); }\n  },\n};\n",
+            ),
+            (
+                "2-over.js",
+                r"module.exports = {
+  async up(db) {
+    await db.collection('a').drop();
+    return;
+    await db.collection('b').drop();
+  },
+  async down() { throw new Error('no way back'); },
+};
+",
+            ),
+            (
+                "3-said.js",
+                r"module.exports = {
+  async up(db) {
+    console.log(`dropping ${'a'}`);
+    console.log(await db.collection('a').drop());
+    await Promise.allSettled([db.collection('b').drop()]);
+    return null;
+  },
+};
+",
+            ),
+            (
+                "4-other.js",
+                r"const db = require('../db');
+module.exports = {
+  up: async () => { await db.collection('a').drop(); },
+  down: withRetries(async (db) => { await db.collection('b').drop(); }),
+};
+",
+            ),
+            (
+                "5-names.js",
+                r"let first = 'a';
+const second = 'b';
+const third = { name: 'c' };
+third.name = 'd';
+async function go(db) {
+  await db.collection(first).drop();
+  await db.collection(second).drop();
+  await db.collection('e').insertOne(third);
+}
+module.exports = { up: go };
+",
+            ),
+        ];
+        expect![[r#"
+            == 1-lines/up.mongodb.js
+            // lockstep:unfinished 1-lines.js:3: a condition is not read: the file is never run
+            //   if (db) {
+            //    db.a.drop();
+            //   db.b.drop();
+            //   db.c.drop(); }
+            == 2-over/down.mongodb.js
+            // lockstep:unfinished 2-over.js:7: handling errors is not read: the file is never run
+            //   throw new Error('no way back');
+            == 2-over/up.mongodb.js
+            db.getCollection('a').drop();
+            // lockstep:unfinished 2-over.js:5: it stands behind the end of the function
+            //   await db.collection('b').drop();
+            == 3-said/up.mongodb.js
+            // lockstep:unfinished 3-said.js:4: this is no call on the database
+            //   console.log(await db.collection('a').drop());
+            // lockstep:unfinished 3-said.js:5: this is no call on the database
+            //   await Promise.allSettled([db.collection('b').drop()]);
+            == 4-other/down.mongodb.js
+            // lockstep:unfinished 4-other.js:4: what makes this function is not read
+            //   withRetries(async (db) => { await db.collection('b').drop(); })
+            == 4-other/up.mongodb.js
+            // lockstep:unfinished 4-other.js:3: this is no call on the database
+            //   await db.collection('a').drop();
+            == 5-names/up.mongodb.js
+            const second = 'b';
+            // lockstep:unfinished 5-names.js:6: `first` has no value in this file
+            //   await db.collection(first).drop();
+            db.getCollection(second).drop();
+            // lockstep:unfinished 5-names.js:8: `third` has no value in this file
+            //   await db.collection('e').insertOne(third);
+            note 1-lines.js:3: a condition is not read: the file is never run
+            note 2-over.js:5: it stands behind the end of the function
+            note 2-over.js:7: handling errors is not read: the file is never run
+            note 3-said.js:4: this is no call on the database
+            note 3-said.js:5: this is no call on the database
+            note 4-other.js:3: this is no call on the database
+            note 4-other.js:4: what makes this function is not read
+            note 5-names.js:6: `first` has no value in this file
+            note 5-names.js:8: `third` has no value in this file
+        "#]]
+        .assert_eq(&show(TOOL, &files));
     }
 
     #[test]

@@ -81,6 +81,7 @@ pub fn read_with(folder: &Folder, vars: &dyn Vars) -> Result<Migration, Vec<Prob
     if !problems.is_empty() {
         return Err(sorted(problems));
     }
+    let unready = unfinished(folder, &texts, &scripts);
     Ok(Migration {
         version,
         name: name.to_owned(),
@@ -98,7 +99,46 @@ pub fn read_with(folder: &Folder, vars: &dyn Vars) -> Result<Migration, Vec<Prob
             phase_pause: manifest.phase_pause.map_or(Duration::ZERO, |at| at.value),
         },
         is_template: is_template(&templates),
+        unready,
     })
+}
+
+/// With this begins a comment that says what somebody has to write in its place. A
+/// script that has one is not applied.
+pub const UNFINISHED: &str = "lockstep:unfinished";
+
+/// What the scripts leave to a person, both ways: what goes up would keep its way back.
+fn unfinished(folder: &Folder, texts: &BTreeMap<&str, String>, scripts: &[Script]) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    for script in scripts {
+        let file = script.file();
+        let opening = match script.form {
+            Form::Sql => "--",
+            Form::Mongosh => "//",
+            Form::Json => continue,
+        };
+        let Some(text) = texts.get(file.as_str()) else { continue };
+        let mut at = 0;
+        for line in text.split_inclusive('\n') {
+            let said = line.trim_start();
+            let start = at + line.len() - said.len();
+            at += line.len();
+            let said = said.trim_end();
+            let Some(rest) = said.strip_prefix(opening) else { continue };
+            let Some(rest) = rest.trim_start().strip_prefix(UNFINISHED) else { continue };
+            if !rest.is_empty() && !rest.starts_with(char::is_whitespace) {
+                continue;
+            }
+            let what = match rest.trim() {
+                "" => "something is left for a person".to_owned(),
+                what => format!("left for a person: {what}"),
+            };
+            let hint = "write in its place what that does, or nothing if it is not needed, and delete this comment: a script that has one is not applied";
+            let problem = Problem::at(text, start..start + said.len(), what);
+            problems.push(problem.hint(hint).file(path(folder, &file)));
+        }
+    }
+    sorted(problems)
 }
 
 /// Whether it is a template that cannot be filled in with these variables.
@@ -112,12 +152,12 @@ pub fn lacking(folder: &Folder, vars: &dyn Vars) -> Vec<Problem> {
     rendered(folder, &templates, vars).err().unwrap_or_default()
 }
 
-/// A template as far as it is known without values: its name and its checksum, which is
-/// that of the template. It has no steps.
+/// A template as far as it is known without values, and what it lacks: its name and its
+/// checksum, which is that of the template. It has no steps.
 ///
 /// # Errors
 /// What is wrong with the folder's name.
-pub fn unfilled(folder: &Folder) -> Result<Migration, Problem> {
+pub fn unfilled(folder: &Folder, lacking: Vec<Problem>) -> Result<Migration, Problem> {
     let (version, name) = name::folder(&folder.name)?;
     let templates = texts(folder, &mut Vec::new());
     Ok(Migration {
@@ -130,6 +170,7 @@ pub fn unfilled(folder: &Folder) -> Result<Migration, Problem> {
         rollback: Rollback::default(),
         options: Options::default(),
         is_template: true,
+        unready: lacking,
     })
 }
 

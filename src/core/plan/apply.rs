@@ -7,7 +7,7 @@ use crate::core::history::{Row, RowStatus, Status};
 use crate::core::id::{Direction, Phase, StepId, StoreName};
 use crate::core::migration::Migration;
 use crate::core::parse::manifest::{Check, Sample};
-use crate::core::plan::files::{accepted_attempt, is_done, recorded_checksum};
+use crate::core::plan::files::{accepted_attempt, check_ready, is_done, recorded_checksum};
 use crate::core::plan::lives::{attempt_max, forward, is_live, seal};
 use crate::core::plan::refusal::PlanError;
 use crate::core::plan::{Action, Attempt, Known, Work};
@@ -48,6 +48,7 @@ pub(super) fn apply(
     let mut actions = Vec::new();
     let mut left = Left::Nothing;
     if !is_done(histories, migration) || reverted.is_some() {
+        check_ready(migration)?;
         let is_alive = forward(histories, version).any(|(_, _, state)| is_live(state));
         let dead = reverted.is_some() || !is_alive;
         let newest = reverted.unwrap_or_else(|| attempt_max(histories, version));

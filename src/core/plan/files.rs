@@ -90,6 +90,7 @@ fn taken(set: &MigrationSet, histories: &Histories, migration: &Migration) -> Op
 /// A migration without a statement, which would be recorded as done: nothing of what is
 /// written into its files later would be run.
 pub(super) fn check_something(migration: &Migration) -> Result<(), PlanError> {
+    check_ready(migration)?;
     match migration.steps.iter().all(Step::is_nothing) {
         true => {
             let folder = migration.folder.clone();
@@ -99,9 +100,27 @@ pub(super) fn check_something(migration: &Migration) -> Result<(), PlanError> {
     }
 }
 
+/// A template whose values are not known here, and one that a person has to complete:
+/// half of it would be run.
+pub(super) fn check_ready(migration: &Migration) -> Result<(), PlanError> {
+    match migration.unready.is_empty() {
+        true => Ok(()),
+        false => Err(PlanError::Unready {
+            folder: migration.folder.clone(),
+            version: migration.version,
+            problems: migration.unready.clone(),
+            is_unfilled: migration.is_unfilled(),
+        }),
+    }
+}
+
 fn differs(histories: &Histories, migration: &Migration) -> Option<PlanError> {
     let version = migration.version;
     if accepted(histories, version) == Some(migration.checksum) {
+        return None;
+    }
+    // Of one that is open only its steps could tell.
+    if migration.is_unfilled() && !is_completed(histories, version) {
         return None;
     }
     if let Some(step) = other_values(histories, migration) {

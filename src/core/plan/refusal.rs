@@ -211,6 +211,18 @@ pub enum PlanError {
         version: Version,
     },
     /// Exit code 2.
+    #[error("{folder} cannot be applied: {}", told(.problems))]
+    Unready {
+        /// The migration's folder.
+        folder: String,
+        /// Its version.
+        version: Version,
+        /// What keeps it from being applied, each with its place.
+        problems: Vec<Problem>,
+        /// It is a template without all of its values.
+        is_unfilled: bool,
+    },
+    /// Exit code 2.
     #[error("{folder} has a part for {store}, but no {store} is configured", store = .store.title())]
     NoStore {
         /// The migration's folder.
@@ -250,6 +262,16 @@ pub enum PlanError {
     },
 }
 
+/// The first problem, and how many there are besides.
+pub(in crate::core) fn told(problems: &[Problem]) -> String {
+    let Some((first, others)) = problems.split_first() else { return String::new() };
+    let first = Problem { hint: None, ..first.clone() };
+    match others.len() {
+        0 => first.to_string(),
+        others => format!("{first} (and {others} more)"),
+    }
+}
+
 impl PlanError {
     /// What to do next.
     pub fn hint(&self) -> String {
@@ -264,6 +286,9 @@ impl PlanError {
                 "give the new migration the next number ({next}), and restore the folder of {version} `{applied}` from version control"
             ),
             PlanError::Nothing { .. } => "write into its files what it does, `SELECT 1;` if that is nothing; delete the folder if no database has applied it".to_owned(),
+            PlanError::Unready { problems, .. } => {
+                problems.iter().find_map(|it| it.hint.clone()).unwrap_or_default()
+            }
             PlanError::Variables { .. } => "what is left of it belongs to what is applied: run it with the values of then (`--var`, MIGRATE_VAR_…, [vars] in migrate.toml), or take back with `migrate down` what is applied".to_owned(),
             PlanError::EditedInDoubt { step, store, .. } => format!(
                 "only its old text tells what is left of it: restore the text and run `migrate up` again, which settles the step, and edit it then; or look at {title}, and when nothing of the step is there, `migrate repair --mark-reverted {step} --store {store}`",

@@ -10,6 +10,7 @@ use oxc_ast::ast::{
     Argument, ArrowFunctionBody, AssignmentTarget, BindingPattern, CallExpression, Declaration,
     ExportDefaultDeclarationKind, Expression, FormalParameters, ObjectExpression,
     ObjectPropertyKind, Statement as Js, UnaryOperator, VariableDeclaration,
+    VariableDeclarationKind,
 };
 use oxc_parser::Parser;
 use oxc_span::{GetSpan, SourceType, Span};
@@ -68,10 +69,15 @@ pub fn module(text: &str) -> Result<Module, Vec<Problem>> {
         for statement in &parsed.program.body {
             functions.statement(text, statement);
         }
+        functions.forget_changed(text);
         let part = |name: &str| {
             let function = functions.exported.get(name);
-            let function = function.or_else(|| functions.declared.get(name))?;
-            Some(translate(text, function, &functions.constants))
+            let mut function = *function.or_else(|| functions.declared.get(name))?;
+            if let Body::Named(other, span) = function {
+                let declared = functions.declared.get(other).copied();
+                function = declared.unwrap_or(Body::Unread(span));
+            }
+            Some(translate(text, &function, &functions.constants))
         };
         let Some(up) = part("up") else {
             let hint = "write `module.exports = { async up(db) { … } }`, or remove the file";
@@ -86,6 +92,10 @@ pub fn module(text: &str) -> Result<Module, Vec<Problem>> {
 enum Body<'a, 'b> {
     Statements(&'b [Js<'a>], Option<&'b str>, Span),
     Expression(&'b Expression<'a>, Option<&'b str>),
+    /// The one that is declared under this name.
+    Named(&'b str, Span),
+    /// Something that makes a function.
+    Unread(Span),
 }
 
 /// What a module says at its top.
@@ -95,6 +105,8 @@ struct Functions<'a, 'b> {
     declared: BTreeMap<String, Body<'a, 'b>>,
     /// `const NAME = <literal>;`
     constants: Vec<(String, String)>,
+    /// What else is done when the module is loaded.
+    others: Vec<Span>,
 }
 
 impl<'a, 'b> Functions<'a, 'b> {
@@ -116,8 +128,15 @@ impl<'a, 'b> Functions<'a, 'b> {
                     self.object(object);
                 }
             }
-            _ => {}
+            other => self.others.push(other.span()),
         }
+    }
+
+    /// What is done when the module is loaded may change what a constant holds.
+    fn forget_changed(&mut self, text: &str) {
+        let others = &self.others;
+        let is_left = |name: &str| others.iter().any(|span| names(slice(text, *span), name));
+        self.constants.retain(|(name, _)| !is_left(name));
     }
 
     fn constant(&mut self, name: &str, value: &str) {
@@ -129,16 +148,19 @@ impl<'a, 'b> Functions<'a, 'b> {
 
     /// `module.exports = { … }`, `exports.up = …`, `module.exports.up = …`
     fn assignment(&mut self, expression: &'b Expression<'a>) {
-        let Expression::AssignmentExpression(assignment) = bare(expression) else { return };
-        let AssignmentTarget::StaticMemberExpression(member) = &assignment.left else { return };
+        let Expression::AssignmentExpression(assignment) = bare(expression) else {
+            return self.others.push(expression.span());
+        };
+        let AssignmentTarget::StaticMemberExpression(member) = &assignment.left else {
+            return self.others.push(expression.span());
+        };
         let name = member.property.name.as_str();
         match (bare(&assignment.right), name) {
             (Expression::ObjectExpression(object), "exports") => self.object(object),
-            (right, name) => {
-                if let Some(body) = function(right) {
-                    self.exported.insert(name.to_owned(), body);
-                }
+            (right, "up" | "down") => {
+                self.exported.insert(name.to_owned(), function_or(right));
             }
+            _ => self.others.push(expression.span()),
         }
     }
 
@@ -151,7 +173,11 @@ impl<'a, 'b> Functions<'a, 'b> {
                     let place = if exported { &mut self.exported } else { &mut self.declared };
                     place.insert(name.name.to_string(), body);
                 }
-                None => self.constant(&name.name, slice(text, init.span())),
+                // What may be another one by then is none.
+                None if declaration.kind == VariableDeclarationKind::Const => {
+                    self.constant(&name.name, slice(text, init.span()));
+                }
+                None => {}
             }
         }
     }
@@ -176,12 +202,17 @@ impl<'a, 'b> Functions<'a, 'b> {
         for property in &object.properties {
             let ObjectPropertyKind::ObjectProperty(property) = property else { continue };
             let Some(name) = property.key.static_name() else { continue };
-            // `{ up, down }` names functions that are declared elsewhere.
-            if let Some(body) = function(&property.value) {
-                self.exported.insert(name.to_string(), body);
-            }
+            self.exported.insert(name.to_string(), function_or(&property.value));
         }
     }
+}
+
+/// What is exported; `{ up, down }` names functions that are declared elsewhere.
+fn function_or<'a, 'b>(expression: &'b Expression<'a>) -> Body<'a, 'b> {
+    function(expression).unwrap_or_else(|| match bare(expression) {
+        Expression::Identifier(name) => Body::Named(name.name.as_str(), expression.span()),
+        _ => Body::Unread(expression.span()),
+    })
 }
 
 fn function<'a, 'b>(expression: &'b Expression<'a>) -> Option<Body<'a, 'b>> {
@@ -229,11 +260,13 @@ fn translate(text: &str, body: &Body<'_, '_>, constants: &[(String, String)]) ->
     let (db, span) = match body {
         Body::Statements(_, db, span) => (*db, *span),
         Body::Expression(expression, db) => (*db, expression.span()),
+        Body::Named(_, span) | Body::Unread(span) => (None, *span),
     };
     let mut translation = Translation {
         text,
         lines: Lines::new(text),
-        db: db.unwrap_or("db"),
+        // Without a parameter, `db` is something else.
+        db: db.unwrap_or_default(),
         collections: BTreeMap::new(),
         before: String::new(),
         parts: Vec::new(),
@@ -246,12 +279,20 @@ fn translate(text: &str, body: &Body<'_, '_>, constants: &[(String, String)]) ->
     let given = translation.parts.len();
     match body {
         Body::Expression(expression, _) => translation.expression(expression.span(), expression),
+        Body::Named(_, span) | Body::Unread(span) => {
+            translation.left(*span, "what makes this function is not read");
+        }
         Body::Statements(statements, _, span) => {
             let mut end = span.start as usize + 1;
+            let mut is_over = false;
             for statement in *statements {
                 let own = statement.span();
                 translation.comment(end, own.start as usize);
-                translation.statement(statement);
+                match is_over {
+                    true => translation.left(own, "it stands behind the end of the function"),
+                    false => translation.statement(statement),
+                }
+                is_over |= matches!(statement, Js::ReturnStatement(_) | Js::ThrowStatement(_));
                 end = own.end as usize;
             }
             // Comments alone, as the template has them, are nothing.
@@ -297,7 +338,7 @@ impl Translation<'_> {
             Js::EmptyStatement(_) => {}
             Js::ExpressionStatement(it) => self.expression(statement.span(), &it.expression),
             Js::ReturnStatement(it) => {
-                if let Some(expression) = &it.argument {
+                if let Some(expression) = it.argument.as_ref().filter(|it| !is_quiet(it)) {
                     self.expression(statement.span(), expression);
                 }
             }
@@ -332,10 +373,13 @@ impl Translation<'_> {
     fn expression(&mut self, span: Span, expression: &Expression) {
         let call = awaited(expression);
         if let Expression::CallExpression(call) = call {
-            if is_of(&call.callee, "console") {
+            let mut arguments = call.arguments.iter();
+            if is_of(&call.callee, "console", None)
+                && arguments.all(|it| it.as_expression().is_some_and(is_quiet))
+            {
                 return;
             }
-            if is_of(&call.callee, "Promise")
+            if is_of(&call.callee, "Promise", Some("all"))
                 && let [Argument::ArrayExpression(list)] = call.arguments.as_slice()
             {
                 let each: Option<Vec<String>> = list
@@ -510,12 +554,28 @@ fn awaited<'a, 'b>(expression: &'b Expression<'a>) -> &'b Expression<'a> {
     }
 }
 
-/// Whether it is a method of something that is called so.
-fn is_of(callee: &Expression, object: &str) -> bool {
+/// Whether it is this method, or any, of something that is called so.
+fn is_of(callee: &Expression, object: &str, method: Option<&str>) -> bool {
     match bare(callee) {
         Expression::StaticMemberExpression(member) => {
             matches!(bare(&member.object), Expression::Identifier(name) if name.name == object)
+                && method.is_none_or(|method| member.property.name == method)
         }
+        _ => false,
+    }
+}
+
+/// Whether asking for its value does nothing.
+fn is_quiet(expression: &Expression) -> bool {
+    match bare(expression) {
+        Expression::StringLiteral(_)
+        | Expression::NumericLiteral(_)
+        | Expression::BooleanLiteral(_)
+        | Expression::NullLiteral(_)
+        | Expression::Identifier(_) => true,
+        Expression::StaticMemberExpression(member) => is_quiet(&member.object),
+        Expression::TemplateLiteral(template) => template.expressions.iter().all(is_quiet),
+        Expression::BinaryExpression(binary) => is_quiet(&binary.left) && is_quiet(&binary.right),
         _ => false,
     }
 }
