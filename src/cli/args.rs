@@ -625,7 +625,7 @@ fn interval(text: &str) -> Result<Duration, String> {
 }
 
 fn duration(text: &str) -> Result<Duration, String> {
-    crate::core::duration::parse(text).map_err(|error| error.to_string())
+    crate::core::duration::parse(text).map_err(|error| format!("{error}; {}", error.hint))
 }
 
 #[cfg(test)]

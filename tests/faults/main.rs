@@ -22,6 +22,7 @@ mod disk;
 mod dump;
 mod exact;
 mod foreign;
+mod imported;
 mod joined;
 mod killed;
 mod leases;

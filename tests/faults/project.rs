@@ -136,6 +136,18 @@ impl Project {
         project
     }
 
+    /// A place in its folder.
+    pub fn path(&self, path: &str) -> PathBuf {
+        self.folder.path().join(path)
+    }
+
+    /// Writes a file into its folder.
+    pub fn write(&self, path: &str, text: &str) {
+        let path = self.path(path);
+        fs::create_dir_all(path.parent().expect("a folder")).expect("a folder");
+        fs::write(path, text).expect("a file");
+    }
+
     /// The binary, not yet started.
     pub fn migrate(&self, database: &Database, arguments: &[&str]) -> Migrate {
         self.migrate_at(&database.postgres_url, &database.mongo_uri, arguments)

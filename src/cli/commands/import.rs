@@ -1,8 +1,9 @@
 //! `migrate import`: another tool's folder in our format, and what that tool had
 //! applied as a baseline.
 //!
-//! Everything that can be wrong is found before the first file is written: the files,
-//! the folders that are there already, the tool's history, ours.
+//! Everything that can be wrong is found before anything is recorded: the files, the
+//! folders that are there already, the tool's history, ours. Folders get their names when
+//! the history is there, so that `up` never finds one whose history is not.
 
 use crate::cli::args::{self, Global};
 use crate::cli::commands::baseline::{numbers, record};
@@ -21,14 +22,15 @@ use crate::core::plan;
 use crate::core::problem::Problem;
 use crate::engine::baseline as engine;
 use crate::engine::lock;
+use crate::failpoint::reach;
 use crate::source::{self, SourceError, Unfillable};
 use crate::store::Stores;
 use crate::store::mongo::Mongo;
 use crate::store::postgres::Postgres;
 use serde_json::{Value, json};
-use std::collections::BTreeSet;
-use std::fs;
-use std::path::Path;
+use std::collections::{BTreeSet, VecDeque};
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
 
 /// Runs the command.
 ///
@@ -68,11 +70,11 @@ pub async fn run(global: &Global, args: &args::Import, output: &Output) -> Resul
         done.unknown = applied.unknown;
         project = Some((opened, applied.versions));
     }
-    for migration in new {
-        write(&config.dir, migration)?;
-        let path = format!("{}/{}", folder(&config), migration.folder.name);
-        output.remark(&format!("wrote {path}"));
-        done.written.push(path);
+    // A folder that `up` could find is there only when its history is: whoever dies here
+    // leaves nothing that would be run a second time.
+    let mut written = Written::default();
+    if !new.is_empty() {
+        written = Written::of(&config.dir, &new)?;
     }
     let mut there = BTreeSet::new();
     if let Some((mut project, versions)) = project {
@@ -82,6 +84,11 @@ pub async fn run(global: &Global, args: &args::Import, output: &Output) -> Resul
         let histories = lock::read(&mut project.stores).await?.histories;
         there = plan::lives(&histories).into_iter().map(|life| life.version).collect();
     }
+    written.name(|name| {
+        let path = format!("{}/{name}", folder(&config));
+        output.remark(&format!("wrote {path}"));
+        done.written.push(path);
+    })?;
     if !records {
         let why = match (&lacks, args.files_only) {
             (Some(store), false) => format!("no {} is configured", store.title()),
@@ -392,25 +399,87 @@ async fn check(project: &mut Project, versions: &BTreeSet<Version>) -> Result<()
     Ok(())
 }
 
-/// Writes a folder: whole or not at all, and never over another one.
-fn write(dir: &Path, adopted: &Adopted) -> Result<(), Failure> {
-    let name = &adopted.folder.name;
-    let unfinished = dir.join(format!(".import-{}-{name}", std::process::id()));
-    let written = fs::create_dir_all(&unfinished)
-        .and_then(|()| {
-            adopted
-                .folder
-                .files
-                .iter()
-                .try_for_each(|(file, bytes)| fs::write(unfinished.join(file), bytes))
-        })
-        .and_then(|()| fs::rename(&unfinished, dir.join(name)));
-    written.map_err(|error| {
-        // What is left of it is nobody's.
-        let _ = fs::remove_dir_all(&unfinished);
-        let message = format!("failed to write {}: {error}", dir.join(name).display());
-        Failure::new(Exit::Usage, "CANNOT_WRITE", message).next(
-            "see to it, and run the same command again: what is written already is left as it is",
-        )
-    })
+/// With this begins the name of a folder that is being written.
+const BEING_WRITTEN: &str = ".import-";
+
+/// Folders that are written, each under a name that nobody looks at until it gets its
+/// own. What does not get it is removed.
+#[derive(Debug, Default)]
+struct Written {
+    dir: PathBuf,
+    names: VecDeque<String>,
+    /// As long as it is open, no other import writes here.
+    _alone: Option<File>,
+}
+
+impl Written {
+    /// Writes these, and removes what an import that died left behind.
+    fn of(dir: &Path, migrations: &[&Adopted]) -> Result<Written, Failure> {
+        let alone = alone(dir).map_err(|error| cannot_write(dir, &error))?;
+        let mut written =
+            Written { dir: dir.to_owned(), names: VecDeque::new(), _alone: Some(alone) };
+        for migration in migrations {
+            let name = &migration.folder.name;
+            written.names.push_back(name.clone());
+            reach("import: a folder");
+            let hidden = written.hidden(name);
+            let files = &migration.folder.files;
+            let all = fs::create_dir_all(&hidden).and_then(|()| {
+                files.iter().try_for_each(|(file, bytes)| {
+                    reach("import: a file");
+                    fs::write(hidden.join(file), bytes)
+                })
+            });
+            all.map_err(|error| cannot_write(&dir.join(name), &error))?;
+        }
+        Ok(written)
+    }
+
+    /// Gives each its own name, whole and never over another one, and tells it.
+    fn name(mut self, mut tell: impl FnMut(&str)) -> Result<(), Failure> {
+        while let Some(name) = self.names.front() {
+            reach("import: the name of a folder");
+            let path = self.dir.join(name);
+            fs::rename(self.hidden(name), &path).map_err(|error| cannot_write(&path, &error))?;
+            tell(name);
+            self.names.pop_front();
+        }
+        reach("import: the name of a folder");
+        Ok(())
+    }
+
+    fn hidden(&self, name: &str) -> PathBuf {
+        self.dir.join(format!("{BEING_WRITTEN}{}-{name}", std::process::id()))
+    }
+}
+
+impl Drop for Written {
+    fn drop(&mut self) {
+        for name in &self.names {
+            // What is left of it is nobody's.
+            let _ = fs::remove_dir_all(self.hidden(name));
+        }
+    }
+}
+
+/// The folder, in which no other import writes as long as this is open. Where a folder
+/// cannot be locked, what lies about in it stays: it may be somebody's.
+fn alone(dir: &Path) -> std::io::Result<File> {
+    fs::create_dir_all(dir)?;
+    let folder = File::open(dir)?;
+    if folder.lock().is_ok() {
+        for entry in fs::read_dir(dir)? {
+            let entry = entry?;
+            if entry.file_name().to_string_lossy().starts_with(BEING_WRITTEN) {
+                fs::remove_dir_all(entry.path())?;
+            }
+        }
+    }
+    Ok(folder)
+}
+
+fn cannot_write(path: &Path, error: &std::io::Error) -> Failure {
+    let message = format!("failed to write {}: {error}", path.display());
+    Failure::new(Exit::Usage, "CANNOT_WRITE", message)
+        .next("see to it, and run the same command again: what is done already is left as it is")
 }
