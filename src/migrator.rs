@@ -227,17 +227,19 @@ impl Migrator {
                     let text = format!("waiting for {version}: {}", lacking.join("; "));
                     project.say(&Notice::Remark(text));
                 };
-                completed(&mut stores, version, &run.id, left, &mut tell).await.map_err(|error| {
-                    Error::from(match error {
-                        Uncompleted::Store(error) => Failure::from(error),
-                        Uncompleted::Pair(error) => error.into(),
-                        Uncompleted::Late(lacking) => {
-                            let mut late = late(limit, &format!("for {version}"));
-                            late.details = lacking;
-                            late.next("whoever migrates has not come so far, or stands still")
-                        }
-                    })
-                })
+                completed(&mut stores, version.into(), &run.id, left, &mut tell).await.map_err(
+                    |error| {
+                        Error::from(match error {
+                            Uncompleted::Store(error) => Failure::from(error),
+                            Uncompleted::Pair(error) => error.into(),
+                            Uncompleted::Late(lacking) => {
+                                let mut late = late(limit, &format!("for {version}"));
+                                late.details = lacking;
+                                late.next("whoever migrates has not come so far, or stands still")
+                            }
+                        })
+                    },
+                )
             };
             tokio::select! {
                 done = work => done,

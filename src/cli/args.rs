@@ -1,7 +1,7 @@
 //! The command line, as clap reads it. Every flag is a promise of docs/cli.md.
 
 use crate::core::history::Timestamp;
-use crate::core::id::StoreName;
+use crate::core::id::{Phase, StoreName};
 use crate::core::import::Tool;
 use crate::core::pace::SPEED;
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
@@ -495,7 +495,7 @@ pub struct Cleanup {
     pub telemetry: Telemetry,
 }
 
-/// Where `up` stops in a migration that has phases.
+/// Where `up` stops in a migration that has phases, and `wait` waits no longer.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
 pub enum Through {
     /// After the additive changes
@@ -506,6 +506,17 @@ pub enum Through {
     Validate,
     /// Nowhere: its cleanup runs, whatever its policy
     Cleanup,
+}
+
+impl From<Through> for Phase {
+    fn from(through: Through) -> Phase {
+        match through {
+            Through::Prepare => Phase::Prepare,
+            Through::Execute => Phase::Execute,
+            Through::Validate => Phase::Validate,
+            Through::Cleanup => Phase::Cleanup,
+        }
+    }
 }
 
 /// `status`.
@@ -544,6 +555,9 @@ pub struct Wait {
     /// Until this version is completed in both stores
     #[arg(long = "for", value_name = "VERSION")]
     pub version: Option<String>,
+    /// Until it has come through this phase, if it has phases: with `validate`, it may be held
+    #[arg(long, value_enum, value_name = "PHASE", requires = "version")]
+    pub through: Option<Through>,
     /// For this long at most [default: for as long as it takes]
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     pub timeout: Option<Duration>,

@@ -1,11 +1,14 @@
 //! Waits, and changes nothing: for databases that answer, and for a migration that
 //! somebody else applies. It takes no lease, and needs no more than the right to read.
 
-use crate::core::history::RowStatus;
-use crate::core::id::{StoreName, Version};
-use crate::core::step::{MongoStep, PgStep};
+use crate::core::history::{Histories, RowStatus, Status};
+use crate::core::id::{Direction, Phase, StepId, StepName, StoreName, Version};
+use crate::core::migration::Migration;
+use crate::core::plan;
+use crate::core::step::{MongoStep, PgStep, Step};
 use crate::engine::lock::{self, PairError, Read, jitter};
 use crate::store::{Fate, Store, StoreError, Stores};
+use std::fmt;
 use std::time::{Duration, Instant};
 
 /// Between the first two tries to reach a database that is not up yet; from then on
@@ -86,14 +89,72 @@ pub enum Uncompleted {
     Late(Vec<(&'static str, String)>),
 }
 
-/// Looks until the version is completed in every store, or no time is left. Once,
-/// `tell` gets to know what is waited for.
+/// What is waited for.
+#[derive(Clone, Copy, Debug)]
+pub struct Wanted<'a> {
+    /// The migration.
+    pub version: Version,
+    /// Through which of its phases; all of them, if it has none.
+    pub through: Phase,
+    /// Its file, if that is at hand: of one that stays open, only it tells which steps
+    /// there are.
+    pub migration: Option<&'a Migration>,
+}
+
+impl From<Version> for Wanted<'_> {
+    fn from(version: Version) -> Self {
+        Wanted { version, through: Phase::Cleanup, migration: None }
+    }
+}
+
+/// `002`, `002 through validate`
+impl fmt::Display for Wanted<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.through {
+            Phase::Cleanup => write!(f, "{}", self.version),
+            through => write!(f, "{} through {through}", self.version),
+        }
+    }
+}
+
+impl Wanted<'_> {
+    /// Whether the steps tell that it has come so far, while it is not sealed. Phases
+    /// follow each other in both stores at once.
+    fn is_reached(&self, histories: &Histories) -> bool {
+        let states = || {
+            StoreName::BOTH.into_iter().flat_map(|store| histories.of(store).steps_of(self.version))
+        };
+        let is_live = |status: Status| matches!(status, Status::InDoubt | Status::Applied);
+        let live = || {
+            let forward = states().filter(|(name, _)| name.direction() == Direction::Up);
+            let forward = forward.filter(|(name, _)| **name != StepName::Accepted);
+            forward.filter(|(_, state)| is_live(state.status())).map(|(name, _)| name.phase())
+        };
+        // One without phases has none that it could have come through.
+        if live().any(|phase| phase == Phase::Up) {
+            return false;
+        }
+        let is_applied = |step: &Step| {
+            let id = StepId { version: self.version, name: step.name.clone() };
+            let state = histories.of(step.store()).step(&id);
+            state.is_some_and(|state| state.status() == Status::Applied)
+        };
+        let by_file = |migration: &Migration| {
+            let mut steps = migration.steps.iter().filter(|step| step.phase() <= self.through);
+            !migration.is_unfilled() && live().next().is_some() && steps.all(is_applied)
+        };
+        live().any(|phase| phase > self.through) || self.migration.is_some_and(by_file)
+    }
+}
+
+/// Looks until the version is completed in every store, or has come as far as is wanted,
+/// or no time is left. Once, `tell` gets to know what is waited for.
 ///
 /// # Errors
 /// [`Uncompleted`].
 pub async fn completed<P, M>(
     stores: &mut Stores<P, M>,
-    version: Version,
+    wanted: Wanted<'_>,
     run_id: &str,
     left: impl Fn() -> Duration,
     tell: &mut dyn FnMut(&Lacking),
@@ -108,7 +169,7 @@ where
     loop {
         let lacking = match lock::read(stores).await {
             Ok(read) => {
-                let lacking = lacking(stores, &read, version);
+                let lacking = lacking(stores, &read, wanted);
                 if lacking.is_empty() {
                     return lock::check_pair(stores, &read).map_err(Uncompleted::Pair);
                 }
@@ -133,20 +194,27 @@ where
     }
 }
 
-/// In which stores the version is not completed, and how far it is there.
+/// In which stores the version has not come so far, and how far it is there.
 fn lacking<P, M>(
     stores: &Stores<P, M>,
     read: &Read,
-    version: Version,
+    wanted: Wanted<'_>,
 ) -> Vec<(&'static str, String)>
 where
     P: Store<Step = PgStep>,
     M: Store<Step = MongoStep>,
 {
+    let Wanted { version, through, .. } = wanted;
+    let mut lives = plan::lives(&read.histories).into_iter();
+    let is_reverting = lives.any(|life| life.version == version && life.reverting);
+    let may_be_open = through < Phase::Cleanup && !is_reverting;
+    let is_reached = may_be_open && wanted.is_reached(&read.histories);
     let lack = |store: StoreName| {
         let row = read.histories.of(store).row(version);
         let state = match row.map(|row| row.status) {
             Some(RowStatus::Completed | RowStatus::Baseline) => return None,
+            Some(RowStatus::Held) if may_be_open => return None,
+            _ if is_reached => return None,
             Some(RowStatus::Held) => "held: its cleanup is not done",
             Some(RowStatus::Running) => "begun and not done",
             None => "pending",

@@ -114,6 +114,82 @@ fn a_migration_that_is_held_is_not_completed() {
     project.ok(&["wait", "--for", "1", "--timeout", "300ms"]);
 }
 
+/// The pods of the release in between wait for everything but the cleanup.
+#[test]
+fn all_but_the_cleanup_can_be_waited_for() {
+    let project = Project::new(
+        "wait_through",
+        &[
+            ("001-a/prepare.sql", "CREATE TABLE a (id int PRIMARY KEY, n int);"),
+            ("001-a/prepare.mongodb.js", "db.a.insertOne({ _id: 1 });"),
+            (
+                "001-a/migration.toml",
+                "[[backfill]]\nname = 'n'\npostgres = { table = 'a', set = 'n = 1', where = 'n IS NULL' }\n\
+                 [[invariant]]\nname = 'every n'\npostgres = 'SELECT count(*) FROM a WHERE n IS NULL'\n",
+            ),
+            ("001-a/cleanup.sql", "DROP TABLE a;"),
+            ("002-b/up.sql", "CREATE TABLE b (id int);"),
+            ("002-b/down.sql", "DROP TABLE b;"),
+        ],
+    );
+    let through = |version: &'static str, phase: &'static str| {
+        ["wait", "--for", version, "--through", phase, "--timeout", "300ms"]
+    };
+    let phases = ["prepare", "execute", "validate", "cleanup"];
+    for (reached, phase) in (0..).zip([None, Some("prepare"), Some("execute"), Some("validate")]) {
+        if let Some(phase) = phase {
+            project.ok(&["up", "--to", "1", "--through", phase]);
+        }
+        for (at, wanted) in (0..).zip(phases) {
+            match at < reached {
+                true => drop(project.ok(&through("1", wanted))),
+                false => {
+                    let ran = project.fails(8, &through("1", wanted));
+                    let asked = match wanted {
+                        "cleanup" => "for 001\n".to_owned(),
+                        wanted => format!("for 001 through {wanted}\n"),
+                    };
+                    assert!(ran.stderr.contains(&asked), "{ran}");
+                }
+            }
+        }
+    }
+    // No file is needed for what is held.
+    fs::rename(project.path("migrations"), project.path("gone")).unwrap();
+    let object = project.json(0, &through("1", "validate")).remove(0);
+    for (key, expected) in [("through", "validate"), ("postgres", "reached"), ("mongo", "reached")]
+    {
+        assert_eq!(object[key], expected, "{object}");
+    }
+    project.ok(&through("1", "execute"));
+    fs::rename(project.path("gone"), project.path("migrations")).unwrap();
+    // What has no phases is to be completed.
+    project.fails(8, &through("2", "validate"));
+    let waiting = project.start(&["wait", "--for", "2", "--through", "validate"]);
+    project.ok(&["up"]);
+    project.ok(&["cleanup"]);
+    let ran = waiting.end();
+    assert_eq!(ran.code, 0, "{ran}");
+    for phase in phases {
+        project.ok(&through("1", phase));
+    }
+    // And what is taken back is no longer there.
+    project.ok(&["down", "--to", "1", "--yes"]);
+    project.fails(8, &through("2", "prepare"));
+    project.fails(2, &["wait", "--through", "validate"]);
+}
+
+#[test]
+fn a_duration_without_a_unit_is_told_which_there_are() {
+    let project = Project::new("wait_unit", &FILES);
+    for arguments in
+        [&["up", "--wait", "5"][..], &["wait", "--timeout", "5"], &["up", "--timeout", "1d"]]
+    {
+        let ran = project.fails(2, arguments);
+        assert!(ran.stderr.contains("`250ms`, `30s`, `10m` or `1h`"), "{ran}");
+    }
+}
+
 #[test]
 fn databases_that_do_not_answer_are_both_named() {
     let project = Project::new("wait_nobody", &[]);

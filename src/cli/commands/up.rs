@@ -29,12 +29,7 @@ pub fn goal(args: &args::Up) -> Result<Goal, Failure> {
             true => OutOfOrder::Allow,
             false => OutOfOrder::Refuse,
         },
-        through: args.through.map(|through| match through {
-            args::Through::Prepare => Phase::Prepare,
-            args::Through::Execute => Phase::Execute,
-            args::Through::Validate => Phase::Validate,
-            args::Through::Cleanup => Phase::Cleanup,
-        }),
+        through: args.through.map(Phase::from),
         policy: CleanupPolicy::default(),
         release: args.release.clone(),
         on_failure: match args.rollback_on_failure {

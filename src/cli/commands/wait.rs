@@ -11,9 +11,10 @@ use crate::cli::project::{
     self, connect_mongo, connect_postgres, stop_on_signals, this_run, unless_stopped,
 };
 use crate::core::duration::show;
-use crate::core::id::{StoreName, Version};
+use crate::core::id::{Phase, StoreName, Version};
 use crate::core::parse::folder::parse_name;
-use crate::engine::wait::{Lacking, Uncompleted, completed};
+use crate::engine::wait::{Lacking, Uncompleted, Wanted, completed};
+use crate::source;
 use crate::store::Stores;
 use crate::store::mongo::Mongo;
 use crate::store::postgres::Postgres;
@@ -29,9 +30,17 @@ const FOREVER: Duration = Duration::from_hours(24 * 365);
 /// # Errors
 /// See docs/cli.md for the exit codes.
 pub async fn run(global: &Global, args: &args::Wait, output: &Output) -> Result<Exit, Failure> {
-    let wanted = args.version.as_deref().map(project::version).transpose()?;
+    let version = args.version.as_deref().map(project::version).transpose()?;
     let config = project::configure(global)?;
     config.stores()?;
+    // What lies here may be of another release, and wrong: that is nobody's business who
+    // only waits.
+    let set = args.through.and_then(|_| source::read_known(&config.dir, &config).ok());
+    let wanted = version.map(|version| Wanted {
+        version,
+        through: args.through.map_or(Phase::Cleanup, Phase::from),
+        migration: set.as_ref().and_then(|set| set.get(version)),
+    });
     // In a container nobody else ends it on SIGTERM.
     let stop = stop_on_signals(None)?;
     let waiting = Waiting {
@@ -43,10 +52,10 @@ pub async fn run(global: &Global, args: &args::Wait, output: &Output) -> Result<
     };
     let work = Box::pin(async {
         let mut stores = waiting.reach(&config).await?;
-        if let Some(version) = wanted {
-            waiting.completed(&mut stores, version).await?;
+        if let Some(wanted) = wanted {
+            waiting.completed(&mut stores, wanted).await?;
         }
-        waiting.done(&stores, wanted);
+        waiting.done(&stores, wanted, args.through);
         Ok(Exit::Ok)
     });
     unless_stopped(&stop, work).await
@@ -94,26 +103,27 @@ impl Waiting<'_> {
         }
     }
 
-    /// Until the version is completed in every store.
+    /// Until the version is completed in every store, or has come as far as is wanted.
     async fn completed(
         &self,
         stores: &mut Stores<Postgres, Mongo>,
-        version: Version,
+        wanted: Wanted<'_>,
     ) -> Result<(), Failure> {
+        let version = wanted.version;
         let mut tell = |lacking: &Lacking| {
             let lacking: Vec<&str> = lacking.iter().map(|(_, what)| what.as_str()).collect();
-            self.output.remark(&format!("waiting for {version}: {}", lacking.join("; ")));
+            self.output.remark(&format!("waiting for {wanted}: {}", lacking.join("; ")));
             if self.is_unknown(version) {
                 self.output.remark(&format!(
                     "there is no file of {version} here: a newer release may bring it; or is it another number?"
                 ));
             }
         };
-        let done = completed(stores, version, &self.id, || self.left(), &mut tell).await;
+        let done = completed(stores, wanted, &self.id, || self.left(), &mut tell).await;
         done.map_err(|error| match error {
             Uncompleted::Store(error) => error.into(),
             Uncompleted::Pair(error) => error.into(),
-            Uncompleted::Late(lacking) => self.timed_out(&format!("for {version}"), lacking).next(
+            Uncompleted::Late(lacking) => self.timed_out(&format!("for {wanted}"), lacking).next(
                 "`migrate status` says more; whoever migrates has not come so far, or stands still",
             ),
         })
@@ -126,23 +136,35 @@ impl Waiting<'_> {
         !folders.is_empty() && !versions.any(|it| it == version)
     }
 
-    fn done(&self, stores: &Stores<Postgres, Mongo>, wanted: Option<Version>) {
-        let state = wanted.map_or("reachable", |_| "completed");
+    fn done(
+        &self,
+        stores: &Stores<Postgres, Mongo>,
+        wanted: Option<Wanted<'_>>,
+        through: Option<args::Through>,
+    ) {
+        let through = through.map(Phase::from);
+        let state = match (wanted, through) {
+            (None, _) => "reachable",
+            (Some(_), None | Some(Phase::Cleanup)) => "completed",
+            (Some(_), Some(_)) => "reached",
+        };
         let has = |is_there: bool| is_there.then_some(state);
-        self.output.object(
-            "wait",
-            &json!({
-                "version": wanted.map(|version| version.0),
-                "postgres": has(stores.postgres.is_some()),
-                "mongo": has(stores.mongo.is_some()),
-                "waited_ms": u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX),
-            }),
-        );
+        let mut object = json!({
+            "version": wanted.map(|wanted| wanted.version.0),
+            "postgres": has(stores.postgres.is_some()),
+            "mongo": has(stores.mongo.is_some()),
+            "waited_ms": u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX),
+        });
+        if let Some(through) = through {
+            object["through"] = through.word().into();
+        }
+        self.output.object("wait", &object);
         let names: Vec<&str> = stores.configured().into_iter().map(StoreName::title).collect();
         let names = names.join(" and ");
-        self.output.remark(&match wanted {
-            None => format!("ready: {names} can be reached"),
-            Some(version) => format!("ready: {version} is completed in {names}"),
+        self.output.remark(&match (wanted, state) {
+            (None, _) => format!("ready: {names} can be reached"),
+            (Some(wanted), "reached") => format!("ready: {wanted} in {names}"),
+            (Some(wanted), _) => format!("ready: {} is completed in {names}", wanted.version),
         });
     }
 
