@@ -15,12 +15,14 @@ mod migrate_mongo;
 mod refinery;
 mod sqlx;
 
+use crate::core::hex;
 use crate::core::id::{StoreName, Version};
 use crate::core::migration::{Migration, MigrationSet};
 use crate::core::parse::folder::{self, Folder};
 use crate::core::problem::Problem;
 use draft::Draft;
 use serde_json::Value;
+use sha2::{Digest as _, Sha256, Sha384};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// A tool whose folder and history can be adopted.
@@ -277,6 +279,40 @@ pub fn applied(tool: Tool, rows: &[Value], import: &Import) -> Result<Applied, R
             Ok(by_key(rows.iter().filter_map(|row| text(row, "fileName")), import))
         }
     }
+}
+
+/// The files that are not what the tool has applied, as far as its history has a sum of
+/// them: sqlx always, migrate-mongo where it is told to.
+pub fn edited(tool: Tool, rows: &[Value], files: &[Foreign]) -> Vec<Note> {
+    let sums = |of: &dyn Fn(&Value) -> bool, field: &str| -> Vec<String> {
+        rows.iter().filter(|row| of(row)).filter_map(|row| text(row, field)).collect()
+    };
+    let is_edited = |file: &&Foreign| {
+        let path = file.path.as_str();
+        let (applied, now) = match tool {
+            Tool::Sqlx if !path.ends_with(".down.sql") => {
+                let version = Some(plain(digits(path).0));
+                let sums = sums(&|row| text(row, "version") == version, "checksum");
+                (sums, format!("\\x{}", hex::write(&Sha384::digest(&file.bytes))))
+            }
+            Tool::MigrateMongo => {
+                let sums = sums(&|row| text(row, "fileName").as_deref() == Some(path), "fileHash");
+                (sums, hex::write(&Sha256::digest(&file.bytes)))
+            }
+            _ => return false,
+        };
+        !applied.is_empty() && !applied.contains(&now)
+    };
+    let note = |file: &Foreign| Note {
+        file: file.path.clone(),
+        line: None,
+        version: None,
+        what: format!(
+            "was edited since {} applied it: what is there is what it said then",
+            tool.word()
+        ),
+    };
+    files.iter().filter(is_edited).map(note).collect()
 }
 
 /// Those of which the history has the key.

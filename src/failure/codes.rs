@@ -207,7 +207,7 @@ const USAGE: &[ErrorCode] = &[
         "A migration that is pending has no statement, only comments. Nothing was changed.",
         &[
             "`migrate new` wrote its folder, and nobody has written into it yet.",
-            "`migrate import` found nothing in it that it can write down as a statement, and left it to a person as a comment.",
+            "`migrate import` met a program of migrate-mongo that does nothing.",
         ],
         &[
             "Write into its files what it does. Applied as it is, it would be recorded as done, and what is written into it later would never be run.",

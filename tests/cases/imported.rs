@@ -1,5 +1,6 @@
-//! Other tools' folders and histories, made by the tools themselves where npm has them,
-//! else as their sources make them.
+//! Other tools' folders and histories, made by the tools themselves where a registry has
+//! them (npm: dbmate and migrate-mongo; crates.io: sqlx and refinery), else as their
+//! sources make them.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -11,8 +12,7 @@ use crate::project::{Project, write};
 
 /// A program that `scripts/setup --tests` has fetched.
 fn tool(name: &str) -> PathBuf {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join(".tools/peers/node_modules");
-    let path = folder.join(name);
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(".tools").join(name);
     assert!(path.exists(), "{} is missing: run scripts/setup --tests", path.display());
     path
 }
@@ -65,7 +65,7 @@ const DBMATE: &[(&str, &str)] = &[
 fn what_dbmate_had_applied_is_a_baseline_and_the_rest_is_pending() {
     let project = project("dbmate", DBMATE);
     let database = &project.database;
-    let output = Command::new(tool("@dbmate/linux-x64/bin/dbmate"))
+    let output = Command::new(tool("peers/node_modules/@dbmate/linux-x64/bin/dbmate"))
         .args([
             "--url",
             &database.postgres_url,
@@ -132,7 +132,7 @@ fn what_migrate_mongo_had_applied_is_a_baseline_and_the_rest_is_pending() {
         &project.path("config.js"),
         "module.exports = { mongodb: { url: process.env.URL, databaseName: process.env.NAME, options: {} }, migrationsDir: __dirname + '/theirs', changelogCollectionName: 'changelog', lockCollectionName: 'changelog_lock', lockTtl: 0, migrationFileExtension: '.js', useFileHash: false, moduleSystem: 'commonjs' };\n",
     );
-    let output = Command::new(tool(".bin/migrate-mongo"))
+    let output = Command::new(tool("peers/node_modules/.bin/migrate-mongo"))
         .args(["up", "-f", "config.js"])
         .env("URL", &database.mongo_uri)
         .env("NAME", &database.name)
@@ -159,6 +159,187 @@ fn what_migrate_mongo_had_applied_is_a_baseline_and_the_rest_is_pending() {
     // The index that comes back has the name that theirs had.
     project.ok(&["down", "--yes"]);
     assert!(database.objects().contains("email_1"), "{}", database.objects());
+}
+
+/// Runs a tool in the project's folder.
+#[track_caller]
+fn run(project: &Project, name: &str, arguments: &[&str]) {
+    let mut command = Command::new(tool(name));
+    let command = command.args(arguments).current_dir(project.path("."));
+    // sqlx reads it, and refinery what it is told to.
+    command.env("DATABASE_URL", &project.database.postgres_url);
+    let output = command.output().expect("the tool starts");
+    let (said, errors) =
+        (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{name} {arguments:?}\n{said}\n{errors}");
+}
+
+/// Of a folder in which sqlx wrote each file itself: what is applied, what was applied
+/// and is taken back, and what never was.
+#[test]
+fn what_sqlx_had_applied_is_a_baseline_and_the_rest_is_pending() {
+    let project = project("sqlx_tool", &[]);
+    let database = &project.database;
+    let add = |name: &str, up: &str, down: &str| {
+        run(
+            &project,
+            "crates/bin/sqlx",
+            &["migrate", "add", "-r", "--sequential", "--source", "theirs", name],
+        );
+        let entries = project.path("theirs").read_dir().expect("it is there");
+        for path in entries.map(|entry| entry.expect("readable").path()) {
+            let file = path.file_name().expect("a name").to_string_lossy().into_owned();
+            if file.contains(&format!("_{}", name.replace(' ', "_"))) {
+                write(&path, if file.ends_with(".up.sql") { up } else { down });
+            }
+        }
+    };
+    std::fs::create_dir_all(project.path("theirs")).expect("a folder");
+    add("create users", "CREATE TABLE users (id int);\n", "DROP TABLE users;\n");
+    add(
+        "an index",
+        "-- no-transaction\nCREATE INDEX CONCURRENTLY users_id ON users (id);\n",
+        "-- no-transaction\nDROP INDEX CONCURRENTLY users_id;\n",
+    );
+    add("names", "ALTER TABLE users ADD name text;\n", "ALTER TABLE users DROP name;\n");
+    let migrate = ["migrate", "run", "--source", "theirs"];
+    run(&project, "crates/bin/sqlx", &migrate);
+    run(&project, "crates/bin/sqlx", &["migrate", "revert", "--source", "theirs"]);
+    add("later", "ALTER TABLE users ADD later int;\n", "ALTER TABLE users DROP later;\n");
+    let question = "SELECT version || ' ' || success FROM _sqlx_migrations ORDER BY 1";
+    let theirs = database.sql(question);
+    assert_eq!(theirs, ["1 true", "2 true"], "sqlx was here");
+
+    // A way back that was edited changes nothing about what is there.
+    write(&project.path("theirs/0001_create_users.down.sql"), "DROP TABLE users CASCADE;\n");
+    write(&project.path("theirs/0001_create_users.up.sql"), "CREATE TABLE users (id bigint);\n");
+    let done = project.json(0, &import("sqlx", &[])).remove(0);
+    assert_eq!(done["by_hand"][0]["file"], "theirs/0001_create_users.up.sql", "{done}");
+    let message = done["by_hand"][0]["message"].as_str().expect("a text");
+    assert!(message.contains("edited since sqlx applied it"), "{done}");
+    assert_eq!(done["by_hand"].as_array().map(Vec::len), Some(1), "{done}");
+    assert_eq!(done["recorded"], json!([1, 2]), "{done}");
+    assert_eq!(done["pending"], json!([3, 4]), "{done}");
+    let names = ["0001_create_users", "0002_an_index", "0003_names", "0004_later"];
+    assert_eq!(folders(&project), names);
+    assert_eq!(
+        states(&project),
+        [
+            json!([1, "baseline", "ok"]),
+            json!([2, "baseline", "ok"]),
+            json!([3, "pending", "none"]),
+            json!([4, "pending", "none"]),
+        ]
+    );
+    let columns = "SELECT column_name FROM information_schema.columns \
+                   WHERE table_name = 'users' ORDER BY ordinal_position";
+    assert_eq!(database.sql(columns), ["id"]);
+    project.ok(&["up"]);
+    project.ok(&["verify"]);
+    assert_eq!(database.sql(columns), ["id", "name", "later"]);
+    assert_eq!(database.sql(question), theirs, "what is theirs is left alone");
+    project.ok(&["down", "--to", "2", "--yes"]);
+    assert_eq!(database.sql(columns), ["id"]);
+    project.fails(9, &["down", "--yes"]);
+    project.write("0002_an_index/up.sql", "SELECT 1;\n");
+    assert_eq!(states(&project)[1], json!([2, "baseline", "edited"]));
+    let ran = project.fails(5, &["verify"]);
+    assert!(ran.stdout.contains("0002_an_index"), "{ran}");
+}
+
+/// Files without a way back; and one that failed in the middle, of which sqlx keeps no
+/// record in Postgres.
+#[test]
+fn what_sqlx_could_not_finish_is_pending_or_refused() {
+    let project = project(
+        "sqlx_simple",
+        &[
+            ("20260101000000_users.sql", "CREATE TABLE users (id int);\n"),
+            (
+                "20260102000000_index.sql",
+                "-- no-transaction\nCREATE UNIQUE INDEX CONCURRENTLY users_id ON users (id);\n",
+            ),
+        ],
+    );
+    let database = &project.database;
+    run(
+        &project,
+        "crates/bin/sqlx",
+        &["migrate", "run", "--source", "theirs", "--target-version", "20260101000000"],
+    );
+    let done = project.json(0, &import("sqlx", &["--dir", "early"])).remove(0);
+    assert_eq!(done["recorded"], json!([20_260_101_000_000_u64]), "{done}");
+    assert_eq!(done["pending"], json!([20_260_102_000_000_u64]), "{done}");
+    assert_eq!(done["by_hand"], json!([]), "nothing was edited: {done}");
+    database.sql("INSERT INTO users VALUES (1), (1)");
+    let output = Command::new(tool("crates/bin/sqlx"))
+        .args(["migrate", "run", "--source", "theirs"])
+        .env("DATABASE_URL", &database.postgres_url)
+        .current_dir(project.path("."))
+        .output()
+        .expect("sqlx starts");
+    assert!(!output.status.success(), "the index cannot be unique");
+    let rows = "SELECT version || ' ' || success FROM _sqlx_migrations ORDER BY 1";
+    assert_eq!(database.sql(rows), ["20260101000000 true"], "sqlx says nothing of it");
+    // What it left is in the way, and is told of.
+    let ran = project.fails(1, &["up", "--dir", "early"]);
+    assert!(ran.stderr.contains("users_id"), "{ran}");
+    database.sql("DROP INDEX users_id");
+    database.sql("DELETE FROM users");
+    project.ok(&["up", "--dir", "early"]);
+    project.ok(&["verify", "--dir", "early"]);
+    // A row that somebody set, or another database's: there it is how sqlx begins.
+    database.sql("UPDATE _sqlx_migrations SET success = false");
+    let ran = project.fails(5, &import("sqlx", &[]));
+    assert!(ran.stderr.contains("version 20260101000000 did not succeed"), "{ran}");
+    assert_eq!(folders(&project), Vec::<String>::new());
+}
+
+/// V in their order, U where they were found.
+#[test]
+fn what_refinery_had_applied_is_a_baseline_and_the_rest_is_pending() {
+    let project = project(
+        "refinery_tool",
+        &[
+            ("V1__create_users.sql", "CREATE TABLE users (id int);\n"),
+            ("V3__names.sql", "ALTER TABLE users ADD name text;\n"),
+        ],
+    );
+    let database = &project.database;
+    let up = |more: &[&str]| {
+        let flags = ["migrate", "-e", "DATABASE_URL", "-p", "theirs"];
+        run(&project, "crates/bin/refinery", &[&flags[..], more].concat());
+    };
+    up(&[]);
+    // It comes later, and is below what is applied.
+    write(&project.path("theirs/U2__emails.sql"), "ALTER TABLE users ADD email text;\n");
+    up(&[]);
+    write(&project.path("theirs/V4__later.sql"), "ALTER TABLE users ADD later int;\n");
+    write(&project.path("theirs/U5__last.sql"), "ALTER TABLE users ADD last int;\n");
+    let question = "SELECT version || ' ' || name FROM refinery_schema_history ORDER BY version";
+    let theirs = database.sql(question);
+    assert_eq!(theirs, ["1 create_users", "2 emails", "3 names"], "refinery was here");
+
+    let done = project.json(0, &import("refinery", &[])).remove(0);
+    assert_eq!(done["recorded"], json!([1, 2, 3]), "{done}");
+    assert_eq!(done["pending"], json!([4, 5]), "{done}");
+    assert_eq!(
+        states(&project),
+        [
+            json!([1, "baseline", "ok"]),
+            json!([2, "baseline", "ok"]),
+            json!([3, "baseline", "ok"]),
+            json!([4, "pending", "none"]),
+            json!([5, "pending", "none"]),
+        ]
+    );
+    project.ok(&["up"]);
+    project.ok(&["verify"]);
+    let columns = "SELECT column_name FROM information_schema.columns \
+                   WHERE table_name = 'users' ORDER BY ordinal_position";
+    assert_eq!(database.sql(columns), ["id", "name", "email", "later", "last"]);
+    assert_eq!(database.sql(question), theirs, "what is theirs is left alone");
+    project.fails(9, &["down", "--steps", "3", "--yes"]);
 }
 
 /// Where half of a program could be read, not even that half is run.

@@ -65,7 +65,8 @@ pub async fn run(global: &Global, args: &args::Import, output: &Output) -> Resul
         let table = args.table.as_deref().unwrap_or_else(|| tool.table());
         let mut opened = open(global, config.clone(), set.clone()).await?;
         opened.run.reason = Some(format!("{} from {from}", tool.word()));
-        let applied = history(&mut opened.stores, tool, table, &import, &mut done).await?;
+        let theirs = Theirs { tool, files: &files, import: &import };
+        let applied = history(&mut opened.stores, &theirs, table, &mut done).await?;
         check(&mut opened, &applied.versions).await?;
         done.unknown = applied.unknown;
         project = Some((opened, applied.versions));
@@ -106,6 +107,7 @@ struct Done {
     written: Vec<String>,
     recorded: Vec<Version>,
     unknown: Vec<String>,
+    edited: Vec<Note>,
     remarks: Vec<String>,
 }
 
@@ -120,6 +122,7 @@ fn tell(
     let is_pending = |version: &Version| there.is_some_and(|there| !there.contains(version));
     let versions = import.migrations.iter().map(|migration| migration.version);
     let pending: Vec<Version> = versions.filter(is_pending).collect();
+    let notes: Vec<&Note> = import.notes.iter().chain(&done.edited).collect();
     let note = |note: &Note| {
         json!({
             "file": format!("{from}/{}", note.file), "line": note.line,
@@ -140,7 +143,7 @@ fn tell(
                 .iter()
                 .map(|(key, version)| json!({ "from": key, "version": version.0 }))
                 .collect::<Vec<Value>>(),
-            "by_hand": import.notes.iter().map(note).collect::<Vec<Value>>(),
+            "by_hand": notes.iter().map(|it| note(it)).collect::<Vec<Value>>(),
         }),
     );
     for (key, version) in &import.renumbered {
@@ -172,12 +175,11 @@ fn tell(
             ));
         }
     }
-    if !import.notes.is_empty() {
-        let left =
-            import.notes.iter().filter(|note| note.version.is_some_and(|it| is_pending(&it)));
+    if !notes.is_empty() {
+        let left = notes.iter().filter(|note| note.version.is_some_and(|it| is_pending(&it)));
         let left = left.count();
         output.result("for a person to look at:");
-        for note in &import.notes {
+        for note in notes {
             output.result(&format!("  {from}/{note}"));
         }
         if left > 0 {
@@ -328,14 +330,21 @@ async fn open(global: &Global, config: Config, set: MigrationSet) -> Result<Proj
     Ok(Project { config, set, unfillable, stores, servers, run, lock_wait })
 }
 
+/// What the tool has.
+struct Theirs<'a> {
+    tool: Tool,
+    files: &'a [Foreign],
+    import: &'a Import,
+}
+
 /// What the tool has applied, in every store in which it has a part.
 async fn history(
     stores: &mut Stores<Postgres, Mongo>,
-    tool: Tool,
+    theirs: &Theirs<'_>,
     table: &str,
-    import: &Import,
     done: &mut Done,
 ) -> Result<Applied, Failure> {
+    let Theirs { tool, files, import } = *theirs;
     let mut found: Vec<(StoreName, Applied)> = Vec::new();
     for store in self::stores(tool, import) {
         let rows = match store {
@@ -355,7 +364,9 @@ async fn history(
                 tool.word()
             ));
         }
-        let applied = import::applied(tool, &rows.unwrap_or_default(), import);
+        let rows = rows.unwrap_or_default();
+        done.edited.extend(import::edited(tool, &rows, files));
+        let applied = import::applied(tool, &rows, import);
         found.push((store, applied.map_err(|error| refused(error, store))?));
     }
     let mut all = Applied::default();

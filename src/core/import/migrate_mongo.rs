@@ -86,6 +86,7 @@ pub(super) fn file(path: &str, content: &str, found: &mut Found) {
 mod tests {
     use crate::core::import::Tool::MigrateMongo as TOOL;
     use crate::core::import::shown::{show, show_history};
+    use crate::core::import::{Foreign, edited};
     use expect_test::expect;
     use serde_json::json;
 
@@ -351,6 +352,19 @@ module.exports = { up: go };
             3-c.ts: TypeScript is not read; compile it to JavaScript, and import that folder
             first.js: the file's name does not begin with a number; its history knows it by its name: number a copy of the folder in the order of its names, or move the file elsewhere
         "#]].assert_eq(&show(TOOL, &files));
+    }
+
+    #[test]
+    fn a_file_is_edited_when_none_of_its_sums_is_its_own() {
+        let file = |bytes: &[u8]| Foreign { path: "1-a.js".to_owned(), bytes: bytes.to_vec() };
+        // As `useFileHash` writes it, of "abc".
+        let sum = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
+        let row = |sum: Option<&str>| json!({"fileName": "1-a.js", "fileHash": sum});
+        let edited = |rows: &[_], bytes| edited(TOOL, rows, &[file(bytes)]).len();
+        assert_eq!(edited(&[row(Some(sum))], b"abc"), 0);
+        assert_eq!(edited(&[row(Some(sum))], b"abd"), 1);
+        assert_eq!(edited(&[row(Some("0")), row(Some(sum))], b"abc"), 0);
+        assert_eq!(edited(&[row(None)], b"abd"), 0);
     }
 
     #[test]
