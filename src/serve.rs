@@ -2,7 +2,8 @@
 //!
 //! [`watch`] asks the databases, all the time and at its own pace; [`view`] is what
 //! that adds up to. Whoever asks over HTTP gets the last answer at once. What needs
-//! more than a look goes to the [`desk`], one question after the other.
+//! more than a look goes to the [`desk`], one question after the other; what steers has
+//! a desk of its own.
 //!
 //! Nothing here creates, changes or locks anything in a database, but for what
 //! [`control`] is told to with the token.
@@ -59,6 +60,8 @@ pub struct Shared {
     pub state: channel::Receiver<Arc<str>>,
     /// What needs more than a look.
     pub desk: mpsc::Sender<Asked>,
+    /// What changes something: nobody who only asks is before it.
+    pub steering: mpsc::Sender<Asked>,
     /// With this, running backfills can be steered.
     pub control: Option<Token>,
     /// So many may still listen to events.
@@ -155,6 +158,7 @@ pub async fn serve(
     let (tell_view, view) = channel::channel(None);
     let (tell_state, state) = channel::channel(Arc::from(""));
     let (desk, asked) = mpsc::channel(desk::WAITING_MAX);
+    let (steering, steered) = mpsc::channel(desk::WAITING_MAX);
     let (close, closing) = channel::channel(false);
     let shared = Arc::new(Shared {
         began: Instant::now(),
@@ -164,6 +168,7 @@ pub async fn serve(
         view,
         state,
         desk,
+        steering,
         control,
         streams: Arc::new(Semaphore::new(events::STREAMS_MAX)),
         closing,
@@ -174,8 +179,9 @@ pub async fn serve(
     let at_work = async {
         let adding_up = add_up(&shared, config, set, (tell_view, tell_state));
         let at_the_desk = Box::pin(desk::desk(config, set, &run, asked, &pokes));
+        let at_the_wheel = Box::pin(desk::desk(config, set, &run, steered, &pokes));
         let watching = futures_util::future::join_all(watching);
-        futures_util::future::join3(watching, adding_up, at_the_desk).await;
+        futures_util::future::join4(watching, adding_up, at_the_desk, at_the_wheel).await;
     };
     let mut http = tokio::spawn(http::listen(listener, Arc::clone(&shared)));
     let mut stop = stop.clone();

@@ -175,7 +175,11 @@ async fn ask(shared: &Shared, question: Question) -> Answer {
         Failure::new(Exit::Timeout, "BUSY", "too much is asked at the same time")
             .next("ask again in a moment")
     };
-    shared.desk.try_send((question, reply)).map_err(|_| busy())?;
+    let desk = match question {
+        Question::Steer(_) => &shared.steering,
+        Question::Plan | Question::History(_) => &shared.desk,
+    };
+    desk.try_send((question, reply)).map_err(|_| busy())?;
     answer.await.map_err(|_| busy())?
 }
 

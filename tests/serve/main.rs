@@ -1,5 +1,7 @@
 //! `migrate serve` on real servers: what it says, to whom, and that it stays.
 
+#[path = "../support/session.rs"]
+mod session;
 #[path = "../support/mod.rs"]
 mod support;
 
@@ -8,6 +10,7 @@ mod load;
 mod served;
 
 use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use http::Events;
 use regex::Regex;
@@ -294,6 +297,44 @@ fn it_starts_and_stays_while_both_databases_are_away() {
     let mut events = Events::new(&served.address);
     assert_eq!(events.next().expect("the first comes at once")["status"], Value::Null);
     assert_eq!(served.end(Signal::TERM), Some(143));
+}
+
+/// A plan waits for a lock, and behind it so many ask for histories that there is no room
+/// for more.
+#[test]
+fn who_steers_does_not_wait_behind_who_asks() {
+    let database = Database::new("serve_asked");
+    let backfill = "[[backfill]]\nname = \"one more\"\n\
+                    postgres = { table = \"t\", set = \"n = n + 1\" }\n";
+    let mut files = USERS.to_vec();
+    files.push(("002-more/migration.toml", backfill));
+    let project = Project::new(&database.postgres_url, &database.mongo_uri, &files);
+    assert_eq!(project.run(&["up", "--to", "1"]).code, Some(0));
+    sql(&database.postgres_url, "CREATE TABLE t (id int PRIMARY KEY, n int NOT NULL);");
+    let served = project.serve(&["--allow-control"]);
+    served.until("it to be ready", "/health/ready", |answer| answer.status == 200);
+    let config = database.postgres_url.parse().expect("a URL");
+    let lock = session::session(&config, "BEGIN; LOCK TABLE t IN ACCESS EXCLUSIVE MODE");
+    let busy = AtomicUsize::new(0);
+    std::thread::scope(|scope| {
+        scope.spawn(|| served.get("/api/plan"));
+        let waits = "SELECT count(*) FROM pg_locks WHERE NOT granted \
+                     AND relation = 't'::regclass";
+        until("the plan to wait", || number(&database.postgres_url, waits) == 1);
+        for version in 1..=40 {
+            let (served, busy) = (&served, &busy);
+            scope.spawn(move || {
+                let answer = served.get(&format!("/api/history?version={version}"));
+                let is_busy = answer.status != 200 && answer.code() == "BUSY";
+                busy.fetch_add(usize::from(is_busy), Ordering::SeqCst);
+            });
+        }
+        until("the desk to be full", || busy.load(Ordering::SeqCst) > 0);
+        let paused = served.post("/api/backfills/pause", "{\"reason\":\"lunch\"}");
+        assert_eq!((paused.status, &paused.json()["paused"]), (200, &json!(true)));
+        drop(lock);
+    });
+    assert_eq!(served.post("/api/backfills/resume", "{}").json()["paused"], false);
 }
 
 #[test]
