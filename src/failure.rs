@@ -12,7 +12,7 @@ use crate::core::causes::chain;
 use crate::core::id::{Direction, StepName};
 use crate::core::plan::{BaselineError, PlanError};
 use crate::core::problem::{Place, Problem};
-use crate::core::step::{Body, Step};
+use crate::core::step::{Body, Caller, Step};
 use crate::core::verify;
 use crate::engine::StopReason;
 use crate::engine::baseline::FailedBaseline;
@@ -391,9 +391,13 @@ fn of_execution(error: ExecuteError) -> Failure {
         );
         if failure.exit == Exit::Failed && failure.next.is_none() {
             failure.next = Some(match at.direction {
+                _ if calls(&at.step).is_some() => format!(
+                    "nothing of this batch was written; {} and run the same command again: it goes on with this batch",
+                    mend(&at.step)
+                ),
                 Direction::Up => format!(
-                    "correct the statement in {} and run the same command again: it goes on at this step",
-                    at.step.file
+                    "{} and run the same command again: it goes on at this step",
+                    mend(&at.step)
                 ),
                 Direction::Down => "this script is the one that the history keeps, and no edit of the file changes it: make the database such that it works, and run the same command again: it goes on at this step".to_owned(),
             });
@@ -404,6 +408,20 @@ fn of_execution(error: ExecuteError) -> Failure {
         failure.details.push(("done before", versions.join(", ")));
     }
     failure
+}
+
+/// The function that a backfill calls.
+fn calls(step: &Step) -> Option<&str> {
+    let mut functions = step.functions();
+    functions.find(|(caller, _)| matches!(caller, Caller::Batches(_))).map(|(_, name)| name)
+}
+
+/// What there is to mend about a step that failed.
+fn mend(step: &Step) -> String {
+    match calls(step) {
+        Some(name) => format!("mend the function `{name}`, or what it met,"),
+        None => format!("correct the statement in {}", step.file),
+    }
 }
 
 /// A cleanup that may not begin without a backup.
@@ -441,10 +459,9 @@ fn rolled_back(error: RolledBack) -> Failure {
         ),
     };
     failure.details.push(("rolled back", what));
-    let file = at.as_ref().map_or("the file", |at| at.step.file.as_str());
     if failure.code == "STEP_FAILED" {
-        failure.next =
-            Some(format!("correct the statement in {file} and run the same command again: {next}"));
+        let mend = at.as_ref().map_or("correct the statement".to_owned(), |at| mend(&at.step));
+        failure.next = Some(format!("{mend} and run the same command again: {next}"));
     }
     failure.more = match back {
         Ok(()) | Err(RunError::Plan(_)) => Vec::new(),

@@ -23,11 +23,13 @@ pub use migrator::{
     Applied, Builder, Cleanups, Down, Error, Kind, Migration, MigrationStatus, Migrator, Pace,
     Planned, PlannedStep, State, Status, Up, Waiting,
 };
-pub use store::postgres::Transaction;
+pub use store::mongo::MongoBatch;
+pub use store::postgres::{PostgresBatch, Transaction};
 
-/// Its types are part of [`Builder::mongo_options`].
+/// Its types are part of [`Builder::mongo_options`] and [`MongoBatch`].
 pub use mongodb;
-/// Its types are part of [`Builder::postgres_config`] and [`Transaction`].
+/// Its types are part of [`Builder::postgres_config`], [`Transaction`] and
+/// [`PostgresBatch`].
 pub use tokio_postgres;
 
 /// What [`embed!`](crate::embed) is made with.

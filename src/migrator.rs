@@ -54,7 +54,7 @@ use crate::engine::wait::{Lacking, Uncompleted, Unreached, completed, reached};
 use crate::engine::{Means, Stop, StopReason, SystemClock, lock};
 use crate::failure::Failure;
 use crate::failure::exit::Exit;
-use crate::store::mongo::{Mongo, MongoConfig};
+use crate::store::mongo::{Mongo, MongoConfig, MongoFunctions};
 use crate::store::postgres::{Functions, Postgres, PostgresConfig};
 use crate::store::{Run, StoreError, Stores};
 use chrono::Timelike as _;
@@ -107,6 +107,7 @@ struct Project {
     postgres: Option<PostgresConfig>,
     mongo: Option<MongoPlace>,
     functions: Functions,
+    mongo_functions: MongoFunctions,
     /// For programs of migrations.
     urls: [Option<String>; 2],
     applied_by: String,
@@ -404,6 +405,7 @@ impl Project {
             };
             let connect = async || {
                 let store = Mongo::connect(config.clone(), &run.id).await?;
+                let store = store.with_functions(self.mongo_functions.clone());
                 let server = store.server();
                 Ok((store, server))
             };

@@ -3,6 +3,7 @@
 pub mod backfill;
 pub mod compare;
 pub mod copy;
+mod function;
 pub mod invariant;
 pub mod mongo;
 pub mod postgres;

@@ -36,6 +36,10 @@ impl Backfill {
                 None => format!("UPDATE {table} SET {set}"),
             },
             Work::Sql { sql, .. } => sql.clone(),
+            Work::Call { call, table, condition, .. } => match condition {
+                Some(condition) => format!("{call} for each batch of {table} WHERE {condition}"),
+                None => format!("{call} for each batch of {table}"),
+            },
             Work::Documents { collection, filter, change } => match change {
                 Change::Update(Update::Operators(update)) => {
                     format!("db.{collection}.updateMany({filter}, {update})")
@@ -45,6 +49,9 @@ impl Backfill {
                     format!("db.{collection}.updateMany({filter}, [{}])", stages.join(", "))
                 }
                 Change::Delete => format!("db.{collection}.deleteMany({filter})"),
+                Change::Call(call) => {
+                    format!("{call} for each batch of db.{collection}.find({filter})")
+                }
             },
             Work::CopyToMongo { query, to, .. } => format!("{query} → db.{to}"),
             Work::CopyToPostgres { from, to, .. } => {
@@ -62,7 +69,9 @@ impl Backfill {
     /// The table or collection whose keys it goes along, as people know it.
     pub fn source(&self) -> String {
         match &self.work {
-            Work::Update { table, .. } | Work::Sql { table, .. } => table.to_string(),
+            Work::Update { table, .. } | Work::Sql { table, .. } | Work::Call { table, .. } => {
+                table.to_string()
+            }
             Work::Documents { collection, .. } => collection.clone(),
             Work::CopyToMongo { query, .. } => query.clone(),
             Work::CopyToPostgres { from, .. } => from.collection.clone(),

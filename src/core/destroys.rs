@@ -26,9 +26,11 @@ pub fn destroys(step: &Step) -> Vec<String> {
             let destroys = match &backfill.work {
                 Work::Documents { change, .. } => *change == Change::Delete,
                 Work::Sql { sql, .. } => is_destructive(&one_line(sql)),
-                Work::Update { .. } | Work::CopyToMongo { .. } | Work::CopyToPostgres { .. } => {
-                    false
-                }
+                // What a function does, nobody can see.
+                Work::Update { .. }
+                | Work::Call { .. }
+                | Work::CopyToMongo { .. }
+                | Work::CopyToPostgres { .. } => false,
             };
             destroys.then(|| clip(&one_line(&backfill.statement()))).into_iter().collect()
         }

@@ -222,6 +222,13 @@ impl Needs {
                 Work::Update { .. } | Work::CopyToPostgres { .. } | Work::Sql { .. } => {
                     self.postgres.extend(needs(&backfill.statement()));
                 }
+                // What its function does there, nobody can see.
+                Work::Call { table, .. } => {
+                    self.postgres.extend(needs(&format!("SELECT FROM {table}")));
+                }
+                Work::Documents { collection, change: Change::Call(_), .. } => {
+                    self.mongo.insert((collection.clone(), "find"));
+                }
                 Work::Documents { collection, change, .. } => {
                     let action = if *change == Change::Delete { "remove" } else { "update" };
                     self.mongo.extend(["find", action].map(|action| (collection.clone(), action)));

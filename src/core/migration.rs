@@ -4,7 +4,7 @@ use crate::core::checksum::Checksum;
 use crate::core::id::{StoreName, Version};
 use crate::core::parse::manifest::CleanupPolicy;
 use crate::core::problem::Problem;
-use crate::core::step::Step;
+use crate::core::step::{Caller, Step};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -123,7 +123,7 @@ pub struct Requires {
 pub struct MigrationSet {
     migrations: Vec<Migration>,
     /// The functions that this program has for them.
-    functions: BTreeSet<String>,
+    functions: BTreeSet<(Caller, String)>,
 }
 
 impl MigrationSet {
@@ -156,16 +156,19 @@ impl MigrationSet {
         self
     }
 
-    /// In a program that has functions of these names, which its scripts may call.
+    /// In a program that has functions of these names, which its migrations may call.
     #[must_use]
-    pub fn with_functions<'a>(mut self, names: impl IntoIterator<Item = &'a str>) -> MigrationSet {
-        self.functions.extend(names.into_iter().map(str::to_owned));
+    pub fn with_functions<'a>(
+        mut self,
+        functions: impl IntoIterator<Item = (Caller, &'a str)>,
+    ) -> MigrationSet {
+        self.functions.extend(functions.into_iter().map(|(by, name)| (by, name.to_owned())));
         self
     }
 
-    /// Whether this program has a function of that name.
-    pub fn has_function(&self, name: &str) -> bool {
-        self.functions.contains(name)
+    /// Whether this program has a function of that name for that caller.
+    pub fn has_function(&self, caller: Caller, name: &str) -> bool {
+        self.functions.iter().any(|(by, function)| *by == caller && function == name)
     }
 
     /// In order.

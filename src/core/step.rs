@@ -84,20 +84,48 @@ impl Step {
     }
 
     /// The functions of the program around this library that it calls.
-    pub fn functions(&self) -> impl Iterator<Item = &str> {
-        let statements = match &self.body {
-            Body::Postgres(body) => body.statements.as_slice(),
-            Body::Mongo(_) | Body::Backfill(_) | Body::Check(_) | Body::Program(_) => &[],
+    pub fn functions(&self) -> impl Iterator<Item = (Caller, &str)> {
+        let (statements, batches) = match &self.body {
+            Body::Postgres(body) => (body.statements.as_slice(), None),
+            Body::Backfill(backfill) => (&[][..], backfill.work.call()),
+            Body::Mongo(_) | Body::Check(_) | Body::Program(_) => (&[][..], None),
         };
-        statements.iter().filter_map(|statement| match &statement.kind {
-            SqlKind::Function { name } => Some(name.as_str()),
+        let statements = statements.iter().filter_map(|statement| match &statement.kind {
+            SqlKind::Function { name } => Some((Caller::Script, name.as_str())),
             _ => None,
-        })
+        });
+        let store = self.store();
+        statements.chain(batches.map(|call| (Caller::Batches(store), call.name.as_str())))
     }
 
     /// Which way it goes.
     pub fn direction(&self) -> Direction {
         self.name.direction()
+    }
+}
+
+/// What calls a function of the program around this library. A function is made for
+/// one of these: it is given something else by each.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub enum Caller {
+    /// A script for Postgres, once.
+    Script,
+    /// A backfill in this store, for each of its batches.
+    Batches(StoreName),
+}
+
+/// A call of a function of the program around this library, as it was written.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Call {
+    /// What the function is called.
+    pub name: String,
+    /// All of it: `lockstep.fill_names('1')`.
+    pub text: String,
+}
+
+impl fmt::Display for Call {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
     }
 }
 

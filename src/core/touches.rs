@@ -7,7 +7,7 @@
 
 use crate::core::backfill::Backfill;
 use crate::core::id::StoreName;
-use crate::core::parse::manifest::{BATCH, Check, MongoAnswer, MongoSource, Work};
+use crate::core::parse::manifest::{BATCH, Change, Check, MongoAnswer, MongoSource, Work};
 use crate::core::parse::sql::relations::{Relations, relations};
 use crate::core::step::{Body, Command, CommandTarget, MongoKind, PgStep, QualifiedName, Step};
 use bson::raw::RawDocument;
@@ -171,7 +171,16 @@ impl Seen {
                 self.table(table);
                 self.sql(step, &sql.replace(BATCH, "true"));
             }
-            Work::Documents { collection, .. } => self.collection(collection),
+            Work::Call { call, table, .. } => {
+                self.table(table);
+                self.hidden(StoreName::Postgres, step, &format!("it calls {call}"));
+            }
+            Work::Documents { collection, change, .. } => {
+                self.collection(collection);
+                if let Change::Call(call) = change {
+                    self.hidden(StoreName::Mongo, step, &format!("it calls {call}"));
+                }
+            }
             Work::CopyToMongo { query, to, .. } => {
                 self.sql(step, query);
                 self.collection(to);

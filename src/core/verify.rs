@@ -29,8 +29,8 @@ pub fn verify(set: &MigrationSet, histories: &Histories, servers: &Servers) -> V
     let mut findings = Vec::new();
     let mut seen = BTreeSet::new();
     // That another program applies a migration is nothing that is wrong with it.
-    let names: Vec<&str> = set.iter().flat_map(|it| &it.steps).flat_map(Step::functions).collect();
-    let whole = (!names.is_empty()).then(|| set.clone().with_functions(names));
+    let called: Vec<_> = set.iter().flat_map(|it| &it.steps).flat_map(Step::functions).collect();
+    let whole = (!called.is_empty()).then(|| set.clone().with_functions(called));
     let set = whole.as_ref().unwrap_or(set);
     for life in &plan::lives(histories) {
         if let Some(migration) = set.get(life.version)

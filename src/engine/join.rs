@@ -65,7 +65,13 @@ impl Helper<'_> {
                 let step = migration.steps.iter().find(|step| {
                     step.name == *name && step.store() == store && step.checksum == state.checksum
                 });
-                let Some(Body::Backfill(backfill)) = step.map(|step| &step.body) else { continue };
+                let Some(step) = step else { continue };
+                let Body::Backfill(backfill) = &step.body else { continue };
+                // Whoever does not have the function that it calls cannot help.
+                let mut functions = step.functions();
+                if !functions.all(|(caller, function)| set.has_function(caller, function)) {
+                    continue;
+                }
                 let record = state.record(StepId { version, name: name.clone() }, Event::Progress);
                 let timeouts = backfill.timeouts;
                 let job = Job {
@@ -77,9 +83,11 @@ impl Helper<'_> {
                 let task = Task { job, backfill, entries: &[] };
                 let (postgres, mongo) = (stores.postgres.as_mut(), stores.mongo.as_mut());
                 helped |= match (&backfill.work, postgres, mongo) {
-                    (Work::Update { .. } | Work::Sql { .. }, Some(postgres), mongo) => {
-                        self.join(postgres, mongo, task, notices).await?
-                    }
+                    (
+                        Work::Update { .. } | Work::Sql { .. } | Work::Call { .. },
+                        Some(postgres),
+                        mongo,
+                    ) => self.join(postgres, mongo, task, notices).await?,
                     (Work::Documents { .. }, postgres, Some(mongo)) => {
                         self.join(mongo, postgres, task, notices).await?
                     }

@@ -859,8 +859,8 @@ const REFUSED: &[ErrorCode] = &[
         &[Exit::Refused],
         "A migration calls a function that is part of a service, and this program is not that service. Nothing was changed.",
         &[
-            "A script says `CALL lockstep.NAME(…)`, and `migrate` was to run or revert it.",
-            "A service was to, in a release that does not have the function: its name changed, or it was taken out.",
+            "A script says `CALL lockstep.NAME(…)`, or a backfill `call = \"lockstep.NAME(…)\"`, and `migrate` was to run or revert it, or to help with it.",
+            "A service was to, in a release that does not have the function: its name changed, it was taken out, or it is one for something else. Functions for scripts (`Builder::function`), for batches in Postgres (`Builder::postgres_batch`) and in MongoDB (`Builder::mongo_batch`) are different ones, even when they are called the same.",
         ],
         &[
             "Let the service apply it, as it does when it starts; `migrate up --to VERSION` goes as far as the migration before it.",

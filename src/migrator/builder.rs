@@ -12,8 +12,8 @@ use crate::core::template::Vars;
 use crate::failure::Failure;
 use crate::failure::exit::Exit;
 use crate::source;
-use crate::store::mongo::MongoConfig;
-use crate::store::postgres::{ConnectError, Functions, PostgresConfig, Transaction};
+use crate::store::mongo::{MongoBatch, MongoConfig, MongoFunctions};
+use crate::store::postgres::{ConnectError, Functions, PostgresBatch, PostgresConfig, Transaction};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
@@ -96,6 +96,7 @@ pub struct Builder {
     places: Vec<Place>,
     vars: BTreeMap<String, String>,
     functions: Functions,
+    mongo_functions: MongoFunctions,
     postgres: Option<Result<PostgresConfig, ConnectError>>,
     postgres_url: Option<String>,
     mongo: Option<MongoPlace>,
@@ -122,6 +123,7 @@ impl Builder {
             places: Vec::new(),
             vars: BTreeMap::new(),
             functions: Functions::default(),
+            mongo_functions: MongoFunctions::default(),
             postgres: None,
             postgres_url: None,
             mongo: None,
@@ -200,6 +202,87 @@ impl Builder {
             + 'static,
     {
         self.functions.add(name, function);
+        self
+    }
+
+    /// A function that backfills in Postgres call for each of their batches:
+    /// `call = "lockstep.NAME('1')"` in the place of `set` or `sql`.
+    ///
+    /// It runs in the transaction of the batch, which moves the cursor of the backfill
+    /// too: of each row, what it writes is committed once, whatever dies. It returns how
+    /// many rows it wrote. Everything else (the key, the pace, workers, what is paused,
+    /// stopped, or goes on after a crash) is as with any backfill.
+    ///
+    /// What the call says is part of the step's checksum, as with
+    /// [`function`](Builder::function), and what is said there of the program `migrate`
+    /// holds here. [`PostgresBatch`] is what it is given.
+    ///
+    /// ```
+    /// use lockstep::{Migration, Migrator};
+    ///
+    /// let builder = Migrator::builder()
+    ///     .migrations([Migration::new("005-fill-names")
+    ///         .file("prepare.sql", "ALTER TABLE people ADD COLUMN name text;")
+    ///         .file("prepare.down.sql", "ALTER TABLE people DROP COLUMN name;")
+    ///         .file("migration.toml", r#"
+    ///             [[backfill]]
+    ///             name = "names out of mails"
+    ///             postgres = { table = "people", call = "lockstep.fill_names('1')" }
+    ///         "#)])
+    ///     .postgres_batch("fill_names", async |batch| {
+    ///         let mut written = 0;
+    ///         for row in batch.query("SELECT id, mail FROM people WHERE {batch}", &[]).await? {
+    ///             let (id, mail): (i64, String) = (row.get(0), row.get(1));
+    ///             let name = mail.split('@').next();
+    ///             let update = "UPDATE people SET name = $1 WHERE id = $2";
+    ///             written += batch.execute(update, &[&name, &id]).await?;
+    ///         }
+    ///         Ok(written)
+    ///     });
+    /// ```
+    pub fn postgres_batch<F>(mut self, name: &str, function: F) -> Builder
+    where
+        F: AsyncFn(&PostgresBatch<'_>) -> Result<u64, Box<dyn std::error::Error + Send + Sync>>
+            + Send
+            + Sync
+            + 'static,
+    {
+        self.functions.add_batch(name, function);
+        self
+    }
+
+    /// The same for backfills in MongoDB, where it runs in the transaction of a session,
+    /// and so needs a replica set. [`MongoBatch`] is what it is given.
+    ///
+    /// ```
+    /// use lockstep::{Migration, Migrator, mongodb::bson::doc};
+    ///
+    /// let builder = Migrator::builder()
+    ///     .migrations([Migration::new("006-fill-names").file("migration.toml", r#"
+    ///         irreversible = "nobody reads the field until then"
+    ///
+    ///         [[backfill]]
+    ///         name = "names out of mails"
+    ///         mongo = { collection = "people", call = "lockstep.fill_names('1')" }
+    ///     "#)])
+    ///     .mongo_batch("fill_names", async |batch| {
+    ///         let mut updates = Vec::new();
+    ///         for person in batch.documents().await? {
+    ///             let name = person.get_str("mail")?.split('@').next().unwrap_or_default();
+    ///             let filter = doc! { "_id": person.get("_id") };
+    ///             updates.push((filter, doc! { "$set": { "name": name } }));
+    ///         }
+    ///         batch.update_each("people", updates).await
+    ///     });
+    /// ```
+    pub fn mongo_batch<F>(mut self, name: &str, function: F) -> Builder
+    where
+        F: AsyncFn(&mut MongoBatch<'_>) -> Result<u64, Box<dyn std::error::Error + Send + Sync>>
+            + Send
+            + Sync
+            + 'static,
+    {
+        self.mongo_functions.add_batch(name, function);
         self
     }
 
@@ -327,11 +410,14 @@ impl Builder {
         };
         Ok(Migrator {
             project: Arc::new(Project {
-                set: set.with_functions(self.functions.names()),
+                set: set
+                    .with_functions(self.functions.names())
+                    .with_functions(self.mongo_functions.names()),
                 folder,
                 postgres,
                 mongo: self.mongo,
                 functions: self.functions,
+                mongo_functions: self.mongo_functions,
                 urls: [self.postgres_url, mongo_url],
                 applied_by: self.applied_by.unwrap_or_else(program),
                 lock_wait: self.lock_wait,

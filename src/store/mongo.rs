@@ -13,6 +13,7 @@ mod connect;
 mod copy;
 mod doctor;
 mod foreign;
+mod function;
 mod gauge;
 mod history;
 mod ids;
@@ -25,6 +26,7 @@ mod source;
 mod step;
 
 pub use connect::{Mongo, MongoConfig, MongoConfigError};
+pub use function::{MongoBatch, MongoFunctions};
 pub use lease::MongoHeart;
 
 use crate::core::backup::Backups;

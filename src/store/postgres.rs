@@ -32,7 +32,7 @@ mod tls;
 
 pub use connect::{ConnectError, Postgres, PostgresConfig};
 pub use conninfo::Fallbacks;
-pub use function::{Functions, Transaction};
+pub use function::{Functions, PostgresBatch, Transaction};
 pub use lease::PostgresHeart;
 pub use tls::SslMode;
 

@@ -101,7 +101,9 @@ pub fn check(
         Work::CopyToPostgres { .. } => {
             ("copied", "change the document, or what `pipeline` makes of it")
         }
-        Work::Update { .. } | Work::Sql { .. } => ("rewritten", "change the row"),
+        Work::Update { .. } | Work::Sql { .. } | Work::Call { .. } => {
+            ("rewritten", "change the row")
+        }
         Work::Documents { .. } => ("rewritten", "change the document"),
     };
     let look = look(job);

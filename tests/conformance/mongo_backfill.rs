@@ -11,7 +11,7 @@ use lockstep::core::history::{Event, Record};
 use lockstep::core::id::Version;
 use lockstep::core::pace::{Level, Limits, Reading, Steer, Steering};
 use lockstep::core::parse::manifest::{By, Change, Update, Work};
-use lockstep::core::step::Timeouts;
+use lockstep::core::step::{Call, Timeouts};
 use lockstep::store::backfill::{Backfills, Job, is_passing};
 use lockstep::store::mongo::Mongo;
 use lockstep::store::{Fate, Run, Store};
@@ -575,7 +575,10 @@ async fn a_standalone_server_takes_only_what_may_be_done_twice() {
     let stages = vec![doc! { "$set": { "n": { "$add": ["$n", 1] } } }];
     let change = Change::Update(Update::Pipeline(stages));
     let pipeline = Work::Documents { collection: "c".to_owned(), filter: doc! {}, change };
-    for harmful in [count(), pipeline] {
+    let call = Call { name: "add".to_owned(), text: "lockstep.add('1')".to_owned() };
+    let change = Change::Call(call);
+    let function = Work::Documents { collection: "c".to_owned(), filter: doc! {}, change };
+    for harmful in [count(), pipeline, function] {
         let error = store.survey(job(&harmful, &record), 1, &[]).await.unwrap_err();
         assert_eq!(error.fate, Fate::Refused);
         assert!(error.said.hint.as_deref().unwrap().contains("replica set"), "{error:?}");

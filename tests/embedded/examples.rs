@@ -1,7 +1,8 @@
 //! The examples do what they say.
 
 use crate::support::Database;
-use crate::{embedded, waiting};
+use crate::{embedded, in_batches, number, waiting};
+use lockstep::mongodb::bson::{Document, doc};
 use std::time::Duration;
 use tokio::io::AsyncReadExt as _;
 use tokio::net::{TcpListener, TcpStream};
@@ -27,6 +28,20 @@ async fn one_service_migrates_and_answers_and_another_one_waits_for_it() {
     waits.await.expect("it does not panic").expect("the version is completed");
     assert!(!serves.is_finished());
     serves.abort();
+}
+
+#[tokio::test]
+async fn one_fills_in_names_in_batches_in_both_stores() {
+    let database = Database::new("in_batches");
+    let (postgres, mongo) = (&database.postgres_url, &database.mongo_uri);
+    in_batches::migrate(postgres, mongo).await.expect("it works");
+    let names = "SELECT count(*) FROM people WHERE name = initcap(split_part(mail, '@', 1))";
+    assert_eq!(number(&database, names).await, 1_000);
+    let client = lockstep::mongodb::Client::with_uri_str(mongo).await.expect("a URL");
+    let people = client.database(&database.name).collection::<Document>("people");
+    let ada = people.find_one(doc! { "name": "Ada Lovelace" }).await.expect("it answers");
+    assert!(ada.is_some());
+    in_batches::migrate(postgres, mongo).await.expect("there is nothing to do");
 }
 
 #[tokio::test]

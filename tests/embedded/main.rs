@@ -3,13 +3,20 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+#[path = "../support/pooler.rs"]
+mod pooler;
+
 #[path = "../../examples/embedded.rs"]
 #[expect(dead_code, reason = "its `main` is for whoever runs it")]
 mod embedded;
+#[path = "../../examples/batches.rs"]
+#[expect(dead_code, reason = "its `main` is for whoever runs it")]
+mod in_batches;
 #[path = "../../examples/waiting.rs"]
 #[expect(dead_code, reason = "its `main` is for whoever runs it")]
 mod waiting;
 
+mod batches;
 mod beside;
 mod examples;
 mod functions;

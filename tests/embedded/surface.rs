@@ -2,10 +2,12 @@
 //! service does not compile here.
 
 use crate::support::Database;
+use lockstep::mongodb::bson::{Bson, Document, doc};
 use lockstep::mongodb::options::ClientOptions;
 use lockstep::{
-    Applied, Builder, Cleanups, Down, Error, Kind, Migration, MigrationStatus, Migrator, Notice,
-    Pace, Planned, PlannedStep, State, Status, Transaction, Up, Version, Waiting, tokio_postgres,
+    Applied, Builder, Cleanups, Down, Error, Kind, Migration, MigrationStatus, Migrator,
+    MongoBatch, Notice, Pace, Planned, PlannedStep, PostgresBatch, State, Status, Transaction, Up,
+    Version, Waiting, tokio_postgres,
 };
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -38,6 +40,25 @@ async fn all_that_is_promised_is_there() {
         .function("fill_names", async |transaction: &Transaction<'_>| {
             transaction.execute("UPDATE people SET name = mail", &[]).await?;
             Ok(())
+        })
+        .postgres_batch("fill_rows", async |batch: &PostgresBatch<'_>| {
+            let (after, upto): (Option<&[String]>, &[String]) = (batch.after(), batch.upto());
+            let _ = (after, upto);
+            batch.query("SELECT id FROM people WHERE {batch}", &[]).await?;
+            batch.query_one("SELECT count(*) FROM people WHERE {batch}", &[]).await?;
+            batch.query_opt("SELECT 1 WHERE $1", &[&false]).await?;
+            batch.execute("UPDATE people SET name = mail WHERE {batch}", &[]).await
+        })
+        .mongo_batch("fill_documents", async |batch: &mut MongoBatch<'_>| {
+            let (after, upto): (Option<&Bson>, &Bson) = (batch.after(), batch.upto());
+            let _ = (after, upto);
+            let collection: String = batch.collection().to_owned();
+            let _: Vec<Document> = batch.documents().await?;
+            let filter: Document = batch.filter();
+            let _: Vec<Document> = batch.find(&collection, filter).await?;
+            let _: Document = batch.run_command(doc! { "find": "people" }).await?;
+            let _: u64 = batch.insert("log", [doc! {}]).await?;
+            batch.update_each("people", [(doc! {}, doc! { "$set": { "a": 1 } })]).await
         })
         .var("schema", "public")
         .postgres_config(postgres)

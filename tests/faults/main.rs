@@ -12,6 +12,8 @@ mod support;
 
 #[path = "../support/members.rs"]
 mod members;
+#[path = "../support/pooler.rs"]
+mod pooler;
 
 mod backfills;
 mod baseline;

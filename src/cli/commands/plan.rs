@@ -87,7 +87,7 @@ async fn estimates(stores: &mut Stores<Postgres, Mongo>, plan: &Plan) -> BTreeMa
             let (timeouts, max_bad) = (backfill.timeouts, backfill.max_bad);
             let job = Job { work: &backfill.work, record: &record, timeouts, max_bad };
             let estimate = match (&backfill.work, &mut stores.postgres, &mut stores.mongo) {
-                (Work::Update { .. } | Work::Sql { .. }, Some(postgres), _) => {
+                (Work::Update { .. } | Work::Sql { .. } | Work::Call { .. }, Some(postgres), _) => {
                     postgres.estimate(job).await
                 }
                 (Work::Documents { .. }, _, Some(mongo)) => mongo.estimate(job).await,

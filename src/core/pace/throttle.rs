@@ -134,6 +134,7 @@ impl Settings {
             manifest::Work::CopyToMongo { .. } | manifest::Work::CopyToPostgres { .. } => false,
             manifest::Work::Update { .. }
             | manifest::Work::Sql { .. }
+            | manifest::Work::Call { .. }
             | manifest::Work::Documents { .. } => true,
         };
         if !self.locks {

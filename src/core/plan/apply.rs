@@ -263,21 +263,26 @@ fn check_step(step: &Step) -> Result<(), PlanError> {
 }
 
 /// Whether this program has the functions that a migration calls.
-pub(super) fn check_functions(
+pub(in crate::core) fn check_functions(
     known: &Known<'_>,
     folder: &str,
     actions: &[Action],
 ) -> Result<(), PlanError> {
-    for step in actions.iter().filter_map(Action::step) {
-        if let Some(function) = step.functions().find(|name| !known.set.has_function(name)) {
-            return Err(PlanError::NoFunction {
-                folder: folder.to_owned(),
-                function: function.to_owned(),
-                direction: step.direction(),
-            });
-        }
+    let mut steps = actions.iter().filter_map(Action::step);
+    steps.try_for_each(|step| has_functions(known, folder, step))
+}
+
+/// Whether this program has the functions that a step calls.
+pub(super) fn has_functions(known: &Known<'_>, folder: &str, step: &Step) -> Result<(), PlanError> {
+    match step.functions().find(|(caller, name)| !known.set.has_function(*caller, name)) {
+        None => Ok(()),
+        Some((caller, function)) => Err(PlanError::NoFunction {
+            folder: folder.to_owned(),
+            function: function.to_owned(),
+            caller,
+            direction: step.direction(),
+        }),
     }
-    Ok(())
 }
 
 fn check_requires(migration: &Migration, servers: &Servers) -> Result<(), PlanError> {

@@ -6,6 +6,7 @@ use crate::core::checksum::Checksum;
 use crate::core::history::RowStatus;
 use crate::core::id::{Direction, StepId, StepName, StoreName, Version};
 use crate::core::problem::Problem;
+use crate::core::step::Caller;
 use std::fmt;
 
 /// Why there is no plan. Nothing was changed.
@@ -240,13 +241,19 @@ pub enum PlanError {
     },
     /// Exit code 9.
     #[error(
-        "{folder} calls `{function}`, which is a function of a service and not of this program"
+        "{folder} calls `{function}`{when}, which is a function of a service and not of this program",
+        when = match .caller {
+            Caller::Script => String::new(),
+            Caller::Batches(store) => format!(" for each batch of a backfill in {}", store.title()),
+        }
     )]
     NoFunction {
         /// The migration's folder.
         folder: String,
         /// What the function is called.
         function: String,
+        /// What calls it.
+        caller: Caller,
         /// What it is called for.
         direction: Direction,
     },

@@ -43,7 +43,9 @@ impl<P: PostgresStore, M: MongoStore> Executor<'_, '_, '_, P, M> {
         let notices = &mut *self.context.notices;
         let stores = &mut *self.locked.stores;
         let done = match &backfill.work {
-            manifest::Work::Update { .. } | manifest::Work::Sql { .. } => {
+            manifest::Work::Update { .. }
+            | manifest::Work::Sql { .. }
+            | manifest::Work::Call { .. } => {
                 let other = stores.mongo.as_mut();
                 let postgres = stores.postgres.as_mut();
                 let postgres = postgres.ok_or_else(|| not_configured(StoreName::Postgres))?;

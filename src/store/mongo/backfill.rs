@@ -1,5 +1,6 @@
 //! Backfills in MongoDB: ranges along the index of `_id`.
 
+use super::function::{Ids, call_batch};
 use super::history::{
     Tried, alone, check_fence, in_transaction_for, insert_steps, number, record_document, run,
     write,
@@ -15,7 +16,7 @@ use crate::core::id::StoreName;
 use crate::core::mapping;
 use crate::core::pace::{Limits, Reading, Steer, Steering};
 use crate::core::parse::manifest::{Change, Update, Work};
-use crate::core::step::Repeat;
+use crate::core::step::{Call, Repeat};
 use crate::failpoint::{around, reach};
 use crate::store::backfill::{Backfills, Job};
 use crate::store::copy::BadRow;
@@ -148,6 +149,7 @@ fn documents<'a>(work: &'a Work, doing: &'static str) -> Result<Documents<'a>, S
         }
         Work::Update { .. }
         | Work::Sql { .. }
+        | Work::Call { .. }
         | Work::CopyToMongo { .. }
         | Work::CopyToPostgres { .. } => Err(refused(
             doing,
@@ -168,6 +170,9 @@ async fn survey(
     past: &[Shard],
 ) -> Result<Survey, StoreError> {
     let Documents { collection, change, .. } = documents(job.work, SURVEY)?;
+    if let (false, Change::Call(call)) = (store.has_transactions(), change) {
+        return Err(no_transactions(collection, call));
+    }
     if !store.has_transactions() && change.repeat() == Repeat::Harmful {
         return Err(refused(
             SURVEY,
@@ -184,6 +189,19 @@ async fn survey(
         true => cut(store, collection, statement_limit(job), shards, past).await,
         false => Ok(nothing()),
     }
+}
+
+/// What a function does must not be done twice, as far as anybody can see.
+fn no_transactions(collection: &str, call: &Call) -> StoreError {
+    refused(
+        SURVEY,
+        format!(
+            "`{}` is called for batches of {collection}, and a standalone server has no \
+             transaction in which that and how far it is could be written together",
+            call.name
+        ),
+        "make the server a replica set, of one member if need be",
+    )
 }
 
 /// Whether there is such a collection. What is no plain one is refused.
@@ -459,6 +477,13 @@ fn change(store: &Mongo, job: Job<'_>, within: Document) -> Result<Document, Sto
             let delete = doc! { "q": q, "limit": 0, "hint": { "_id": 1 } };
             doc! { "delete": collection, "deletes": [delete] }
         }
+        Change::Call(call) => {
+            let message = format!(
+                "`{}` is a function and no command; this is a defect of Lockstep",
+                call.name
+            );
+            return Err(StoreError::new(StoreName::Mongo, BATCH, Fate::Refused, message));
+        }
     };
     command.insert("comment", store.comment());
     command.insert("maxTimeMS", integer(whole_millis(statement_limit(job))));
@@ -508,11 +533,31 @@ async fn batch(
         claimed: !done,
         ..shard.clone()
     };
-    let command = change(store, job, between(from, Some(&bound)))?;
+    let within = between(from, Some(&bound));
     let next = Next::new(job, shard, &moved, BATCH)?;
-    let written = match store.has_transactions() {
-        true => together(store, &next, &command).await,
-        false => one_by_one(store, &next, command).await,
+    let written = match (documents(job.work, BATCH)?, store.has_transactions()) {
+        (Documents { change: Change::Call(call), filter, .. }, true) => {
+            let (after, upto) = (after.as_ref(), &bound);
+            let range = Ids { collection, within: &within, filter, after, upto, limit };
+            together(store, &next, async |store, session| {
+                call_batch(store, session, call, range, BATCH).await
+            })
+            .await
+        }
+        (Documents { change: Change::Call(call), .. }, false) => {
+            return Err(no_transactions(collection, call));
+        }
+        (_, true) => {
+            let command = change(store, job, within)?;
+            together(store, &next, async |store, session| {
+                let reply = store.database.run_command(command.clone()).session(session).await;
+                let reply = reply.map_err(|error| Tried::of(BATCH, &error))?;
+                check_reply(BATCH, &reply).map_err(Tried::Failed)?;
+                Ok(changed(&reply))
+            })
+            .await
+        }
+        (_, false) => one_by_one(store, &next, change(store, job, within)?).await,
     };
     let Some(Written { rows, rewriting, commit }) = written.map_err(advise)? else {
         return Ok(None);
@@ -535,10 +580,12 @@ async fn single(store: &Mongo, job: Job<'_>, shard: &Shard) -> Result<Option<Bat
         Err(error) if is_about_a_row(&error) => error,
         done => return done,
     };
-    // What is refused without any document is no document's doing.
-    let nothing = change(store, job, doc! { "_id": { "$in": [] } })?;
-    let reply = store.database.run_command(nothing).await;
-    check_reply(BATCH, &reply.map_err(|error| failed(BATCH, &error))?)?;
+    if job.work.call().is_none() {
+        // What is refused without any document is no document's doing.
+        let nothing = change(store, job, doc! { "_id": { "$in": [] } })?;
+        let reply = store.database.run_command(nothing).await;
+        check_reply(BATCH, &reply.map_err(|error| failed(BATCH, &error))?)?;
+    }
     let done = is_same(&this, &upto);
     let moved = Shard {
         after: Some(if done { shard.upto.clone() } else { key_of(&this) }),
@@ -733,17 +780,15 @@ struct Written {
 async fn together(
     store: &Mongo,
     next: &Next<'_>,
-    command: &Document,
+    mut effect: impl AsyncFnMut(&Mongo, &mut ClientSession) -> Result<u64, Tried>,
 ) -> Result<Option<Written>, StoreError> {
     let (mut rows, mut rewriting) = (0, Duration::ZERO);
     let mut taken = false;
     let limit = next.job.timeouts.lock.unwrap_or(LOCK_LIMIT);
     let committed = in_transaction_for(store, BATCH, limit, async |store, session| {
         let began = Instant::now();
-        let reply = store.database.run_command(command.clone()).session(&mut *session).await;
-        let reply = reply.map_err(|error| Tried::of(BATCH, &error))?;
-        check_reply(BATCH, &reply).map_err(Tried::Failed)?;
-        (rows, rewriting) = (changed(&reply), began.elapsed());
+        rows = effect(store, &mut *session).await?;
+        rewriting = began.elapsed();
         let moved = next.step(store, Some(&mut *session), rows).await?;
         check_fence(store, &mut *session).await?;
         taken = !moved;

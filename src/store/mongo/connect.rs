@@ -1,6 +1,7 @@
 //! Connecting to MongoDB.
 
 use super::failed;
+use super::function::MongoFunctions;
 use crate::core::server::{MongoServer, Topology};
 use crate::store::{CONNECT, StoreError};
 use bson::doc;
@@ -118,6 +119,8 @@ pub struct Mongo {
     pub(super) tls: bool,
     /// Every host is this machine.
     pub(super) local: bool,
+    /// What the program around us brings along for its migrations.
+    pub(super) functions: MongoFunctions,
     /// A copy found nothing in the place of its last page, or has not looked yet.
     pub(super) is_blank: bool,
     version: String,
@@ -171,9 +174,17 @@ impl Mongo {
             topology,
             tls,
             local,
+            functions: MongoFunctions::default(),
             is_blank,
             version,
         })
+    }
+
+    /// With functions that its backfills may call.
+    #[must_use]
+    pub fn with_functions(mut self, functions: MongoFunctions) -> Mongo {
+        self.functions = functions;
+        self
     }
 
     /// What the server is.

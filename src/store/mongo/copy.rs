@@ -82,6 +82,7 @@ fn place<'a>(job: Job<'a>, doing: &'static str) -> Result<(&'a str, &'a By), Sto
         Work::CopyToMongo { to, by, .. } => Ok((to, by)),
         Work::Update { .. }
         | Work::Sql { .. }
+        | Work::Call { .. }
         | Work::Documents { .. }
         | Work::CopyToPostgres { .. } => {
             Err(StoreError::new(StoreName::Mongo, doing, Fate::Refused, "it is no copy into it"))

@@ -5,6 +5,7 @@
 //! the cursor is locked all the while, so nobody takes a shard in the middle of
 //! a batch of it.
 
+use super::function::{PostgresBatch, call_batch, enter};
 use super::history::{OWN_TIMEOUTS, number, settle_transaction, unless_undefined, write};
 use super::key::{Range, TableKey, find_table, key_of};
 use super::rejects::{self, put_aside};
@@ -73,7 +74,8 @@ pub(super) struct Route {
 
 impl Backfills for Postgres {
     async fn another(&mut self) -> Result<Postgres, StoreError> {
-        let mut another = Postgres::connect(self.config.clone(), &self.run_id).await?;
+        let another = Postgres::connect(self.config.clone(), &self.run_id).await?;
+        let mut another = another.with_functions(self.functions.clone());
         another.fence = self.fence;
         Ok(another)
     }
@@ -221,6 +223,15 @@ pub(super) fn statement(
             let range = key.range("", after, Some(upto));
             Ok((sql.replace(RANGE, &format!("({})", range.sql)), range))
         }
+        // What its function says, nobody knows before; these are the rows that it gets.
+        Work::Call { condition, .. } => {
+            let range = key.range("", after, Some(upto));
+            let condition = match condition {
+                Some(condition) => format!(" AND (\n{condition}\n)"),
+                None => String::new(),
+            };
+            Ok((format!("SELECT FROM {table} WHERE ({}){condition}", range.sql), range))
+        }
         Work::Documents { .. } | Work::CopyToMongo { .. } | Work::CopyToPostgres { .. } => {
             Err(not_here(BATCH))
         }
@@ -236,7 +247,10 @@ pub(super) fn not_here(doing: &'static str) -> StoreError {
 /// The columns that somebody chose as the key.
 fn wanted(work: &Work) -> &[String] {
     match work {
-        Work::Update { key, .. } | Work::Sql { key, .. } | Work::CopyToPostgres { key, .. } => key,
+        Work::Update { key, .. }
+        | Work::Sql { key, .. }
+        | Work::Call { key, .. }
+        | Work::CopyToPostgres { key, .. } => key,
         Work::Documents { .. } | Work::CopyToMongo { .. } => &[],
     }
 }
@@ -514,10 +528,25 @@ async fn batch(
     shard: &Shard,
     rows: Rows,
 ) -> Result<Option<Batch>, StoreError> {
-    clean(store).await?;
+    // In a session in which only its own function ran, it may run again.
+    let stays = job.work.call().is_some()
+        && store.stale
+        && !(store.open || store.used || store.client.is_closed());
+    if !stays {
+        clean(store).await?;
+    }
     let route = route(store, job, &shard.table, Some(shard)).await?;
     store.open = true;
-    let done = rewrite(store, job, shard, rows, &route).await;
+    let mut done = rewrite(store, job, shard, rows, &route).await;
+    if let Ok(Tried::Elsewhere) = done {
+        store.reconnect().await?;
+        store.open = true;
+        done = rewrite(store, job, shard, rows, &route).await;
+    }
+    let done = done.map(|tried| match tried {
+        Tried::Done(batch) => Some(batch),
+        Tried::Elsewhere | Tried::NotOurs => None,
+    });
     let Ok(Some(mut batch)) = done else {
         let none = done.map(|_| None);
         // If the connection is gone, so is the transaction.
@@ -531,14 +560,23 @@ async fn batch(
     Ok(Some(batch))
 }
 
+/// What a batch came to before its end.
+enum Tried {
+    Done(Batch),
+    /// The shard is another run's, or its next row is another one.
+    NotOurs,
+    /// What this session remembers of a function is not where the transaction is.
+    Elsewhere,
+}
+
 /// All of a batch but its end.
 async fn rewrite(
-    store: &Postgres,
+    store: &mut Postgres,
     job: Job<'_>,
     shard: &Shard,
     rows: Rows,
     route: &Route,
-) -> Result<Option<Batch>, StoreError> {
+) -> Result<Tried, StoreError> {
     let Route { key, name } = route;
     let (is_single, rows) = match rows {
         Rows::Single => (true, 1),
@@ -548,7 +586,7 @@ async fn rewrite(
     let end = key.parse(&shard.upto)?;
     // As a whole, a partitioned table is read with its partitions.
     let only = match job.work {
-        Work::Sql { .. } => "",
+        Work::Sql { .. } | Work::Call { .. } => "",
         _ => "ONLY ",
     };
     let ahead = key.range("k.", after.as_deref(), Some(&end));
@@ -567,13 +605,17 @@ async fn rewrite(
     .await;
     begun.map_err(|error| failed(BATCH, &error))?;
     if !locked? {
-        return Ok(None);
+        return Ok(Tried::NotOurs);
     }
-    let within = |error: &tokio_postgres::Error, upto: &[String]| {
-        let mut failure = failed(BATCH, error);
-        if is_single {
-            return failure;
+    let mut place = None;
+    if job.work.call().is_some() {
+        place = enter(store, BATCH).await?;
+        if place.is_none() {
+            return Ok(Tried::Elsewhere);
         }
+    }
+    let store = &*store;
+    let placed = |mut failure: StoreError, upto: &[String]| {
         let range = match &shard.after {
             Some(after) => format!("keys after {after} up to {}", shown(upto)),
             None => format!("keys up to {}", shown(upto)),
@@ -587,6 +629,10 @@ async fn rewrite(
         });
         failure
     };
+    let within = |error: &tokio_postgres::Error, upto: &[String]| match is_single {
+        true => failed(BATCH, error),
+        false => placed(failed(BATCH, error), upto),
+    };
     let bound = bound.map_err(|error| within(&error, &end))?.first().map(|row| key.read(row));
     let (upto, passed) = match bound {
         Some(bound) => (bound, rows),
@@ -598,18 +644,33 @@ async fn rewrite(
             (end.clone(), u64::try_from(counted).unwrap_or(0))
         }
     };
-    let (sql, range) = statement(job.work, &shard.table, name, key, after.as_deref(), &upto)?;
-    let range = range.typed();
     let mut writing = begin_writing(Some(key));
     if is_single {
         writing.push_str("; SAVEPOINT lockstep_single");
     }
     let began = Instant::now();
-    let (set, rewritten) =
-        join(store.client.batch_execute(&writing), store.client.execute_typed(&sql, &range)).await;
+    let mut rewritten = if let (Work::Call { call, condition, .. }, Some(place)) =
+        (job.work, &place)
+    {
+        let set = store.client.batch_execute(&writing).await;
+        set.map_err(|error| failed(BATCH, &error))?;
+        let batch =
+            PostgresBatch::new(&store.client, key, condition.as_deref(), after.as_deref(), &upto);
+        let called = Box::pin(call_batch(&store.functions, call, batch, place, BATCH)).await;
+        called.map_err(|error| match is_single && is_about_a_row(&error) {
+            true => error,
+            false => placed(error, &upto),
+        })
+    } else {
+        let (sql, range) = statement(job.work, &shard.table, name, key, after.as_deref(), &upto)?;
+        let range = range.typed();
+        let (set, rewritten) =
+            join(store.client.batch_execute(&writing), store.client.execute_typed(&sql, &range))
+                .await;
+        set.map_err(|error| failed(BATCH, &error))?;
+        rewritten.map_err(|error| within(&error, &upto))
+    };
     let rewriting = began.elapsed();
-    set.map_err(|error| failed(BATCH, &error))?;
-    let mut rewritten = rewritten.map_err(|error| within(&error, &upto));
     if is_single && rewritten.is_ok() {
         // What is put off until the end would be refused there, and all of it with it.
         let checked = store.client.batch_execute("SET CONSTRAINTS ALL IMMEDIATE").await;
@@ -630,7 +691,7 @@ async fn rewrite(
             let row = store.client.query_typed(&row, &within.typed()).await;
             let row = row.map_err(|error| failed(BATCH, &error))?;
             // It is gone, and with it what was against it.
-            let Some(row) = row.first() else { return Ok(None) };
+            let Some(row) = row.first() else { return Ok(Tried::NotOurs) };
             let (key, reason) = (shown(&upto).to_string(), reason(&error));
             let row = row.get::<_, Option<String>>(0).unwrap_or_default();
             let bad = BadRow { key, row, reason };
@@ -654,7 +715,7 @@ async fn rewrite(
         put_aside(store, job, shard.index, bad.as_slice()).await?;
     }
     let batch = |shard| Batch { shard, passed, rows: rewritten, rewriting, commit: Duration::ZERO };
-    Ok(moved.map(batch))
+    Ok(moved.map_or(Tried::NotOurs, |shard| Tried::Done(batch(shard))))
 }
 
 /// Locks the row of a shard's cursor, in the transaction that is open. `false`: it is

@@ -295,6 +295,10 @@ pub struct Postgres {
     pub(super) functions: Functions,
     /// A function of it ran in this session: nobody knows what the driver remembers.
     pub(super) stale: bool,
+    /// The process of the server in which it ran: there it may run again, and what the
+    /// driver remembers is remembered. Behind a pooler the next transaction may be in
+    /// another one.
+    pub(super) backend: Option<String>,
     /// The statement whose first half `clear` has just finished.
     pub(super) finished: Option<String>,
     /// What the step that failed last was seen to wait for.
@@ -333,6 +337,7 @@ impl Postgres {
             open: false,
             functions: Functions::default(),
             stale: false,
+            backend: None,
             finished: None,
             waited_for: None,
             routes: Routes::default(),
@@ -343,7 +348,7 @@ impl Postgres {
         })
     }
 
-    /// With functions that its scripts may call.
+    /// With functions that its migrations may call.
     #[must_use]
     pub fn with_functions(mut self, functions: Functions) -> Postgres {
         self.functions = functions;
@@ -376,6 +381,7 @@ impl Postgres {
         self.used = false;
         self.open = false;
         self.stale = false;
+        self.backend = None;
         self.check_lease().await
     }
 

@@ -253,6 +253,8 @@ pub(super) fn refused(message: String, hint: &str) -> StoreError {
 pub(super) struct Range {
     pub(super) sql: String,
     pub(super) params: Vec<String>,
+    /// So many parameters of the statement come before them.
+    before: usize,
 }
 
 impl Range {
@@ -262,7 +264,7 @@ impl Range {
 
     fn param(&mut self, column: &KeyColumn, value: &str) -> String {
         self.params.push(value.to_owned());
-        format!("${}::text::{}", self.params.len(), column.cast)
+        format!("${}::text::{}", self.before + self.params.len(), column.cast)
     }
 
     fn compare(&mut self, of: &str, columns: &[KeyColumn], operator: &str, values: &[String]) {
@@ -376,7 +378,7 @@ impl TableKey {
 
     /// The rows of one key.
     pub(super) fn only(&self, of: &str, key: &[String]) -> Range {
-        let mut range = Range { sql: String::new(), params: Vec::new() };
+        let mut range = Range { sql: String::new(), params: Vec::new(), before: 0 };
         range.compare(of, &self.columns, "=", key);
         range
     }
@@ -388,7 +390,18 @@ impl TableKey {
         after: Option<&[String]>,
         upto: Option<&[String]>,
     ) -> Range {
-        let mut range = Range { sql: String::new(), params: Vec::new() };
+        self.range_behind(0, of, after, upto)
+    }
+
+    /// The same in a statement that has so many parameters of its own.
+    pub(super) fn range_behind(
+        &self,
+        before: usize,
+        of: &str,
+        after: Option<&[String]>,
+        upto: Option<&[String]>,
+    ) -> Range {
+        let mut range = Range { sql: String::new(), params: Vec::new(), before };
         // Where both ends agree in their first columns, saying so gives the planner
         // a far better guess than two comparisons of rows.
         let same = match (after, upto) {

@@ -37,7 +37,7 @@ pub(super) async fn survey(
     past: &[Shard],
 ) -> Result<Survey, StoreError> {
     let name = match job.work {
-        Work::Update { table, .. } | Work::Sql { table, .. } => table,
+        Work::Update { table, .. } | Work::Sql { table, .. } | Work::Call { table, .. } => table,
         Work::Documents { .. } | Work::CopyToMongo { .. } | Work::CopyToPostgres { .. } => {
             return Err(not_here(SURVEY));
         }
@@ -64,7 +64,10 @@ pub(super) async fn estimate(
     store: &mut Postgres,
     job: Job<'_>,
 ) -> Result<Option<u64>, StoreError> {
-    let (Work::Update { table: name, .. } | Work::Sql { table: name, .. }) = job.work else {
+    let (Work::Update { table: name, .. }
+    | Work::Sql { table: name, .. }
+    | Work::Call { table: name, .. }) = job.work
+    else {
         return Ok(None);
     };
     clean(store).await?;
@@ -115,8 +118,8 @@ async fn look(
     measure(store, &mut parts).await?;
     let estimate: f64 = parts.iter().map(|table| table.rows.max(0.0)).sum();
     let ranges = match job.work {
-        // A statement that somebody wrote names the table as a whole.
-        Work::Sql { .. } => vec![Table {
+        // Statements that somebody wrote name the table as a whole.
+        Work::Sql { .. } | Work::Call { .. } => vec![Table {
             pages: parts.iter().map(|table| table.pages).sum(),
             rows: estimate,
             ..root.clone()
@@ -193,9 +196,11 @@ fn refuse_what_moves_keys(work: &Work, table: &Table, key: &TableKey) -> Result<
     let assigned = match work {
         Work::Update { set, .. } => assigned::of_set(set),
         Work::Sql { sql, table, .. } => assigned::of_statement(sql, table),
-        Work::Documents { .. } | Work::CopyToMongo { .. } | Work::CopyToPostgres { .. } => {
-            Vec::new()
-        }
+        // What a function assigns, nobody can see.
+        Work::Call { .. }
+        | Work::Documents { .. }
+        | Work::CopyToMongo { .. }
+        | Work::CopyToPostgres { .. } => Vec::new(),
     };
     match key.names().into_iter().find(|column| assigned.contains(column)) {
         None => Ok(()),

@@ -37,7 +37,9 @@ fn check(subject: &Subject<'_>) -> Vec<Hit> {
     for (step, anchor) in &subject.view.named {
         let Body::Backfill(backfill) = &step.body else { continue };
         let target = match &backfill.work {
-            Work::Update { table, .. } | Work::Sql { table, .. } => table.to_string(),
+            Work::Update { table, .. } | Work::Sql { table, .. } | Work::Call { table, .. } => {
+                table.to_string()
+            }
             Work::CopyToPostgres { to, .. } => to.to_string(),
             Work::Documents { collection, .. } => collection.clone(),
             Work::CopyToMongo { to, .. } => to.clone(),

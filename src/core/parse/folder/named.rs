@@ -81,6 +81,13 @@ fn work_parts(work: &Work) -> Vec<Vec<u8>> {
             parts.extend(key.iter().map(|column| column.clone().into_bytes()));
             parts
         }
+        Work::Call { call, table, condition, key } => {
+            let mut parts = vec![b"call".to_vec(), call.text.clone().into()];
+            parts.push(table.to_string().into());
+            parts.push(condition.clone().unwrap_or_default().into());
+            parts.extend(key.iter().map(|column| column.clone().into_bytes()));
+            parts
+        }
         Work::Documents { collection, filter, change } => {
             let mut parts = vec![b"documents".to_vec(), collection.clone().into(), bytes(filter)];
             match change {
@@ -90,6 +97,7 @@ fn work_parts(work: &Work) -> Vec<Vec<u8>> {
                     parts.extend(stages.iter().map(bytes));
                 }
                 Change::Delete => parts.push(b"delete".to_vec()),
+                Change::Call(call) => parts.extend([b"call".to_vec(), call.text.clone().into()]),
             }
             parts
         }

@@ -5,7 +5,7 @@ use super::embedded::{self, Update};
 use super::table::{Table, Value};
 use crate::core::id::{Direction, StoreName};
 use crate::core::parse::mongosh::kind::settles;
-use crate::core::step::{QualifiedName, Repeat};
+use crate::core::step::{Call, QualifiedName, Repeat};
 use bson::Document;
 use std::time::Duration;
 
@@ -53,6 +53,17 @@ pub enum Work {
         /// The columns of the key; the primary key if empty.
         key: Vec<String>,
     },
+    /// Calls a function of the program around this library for each batch of a table.
+    Call {
+        /// The function.
+        call: Call,
+        /// The table.
+        table: QualifiedName,
+        /// Which rows; all of them if it is not there.
+        condition: Option<String>,
+        /// The columns of the key that it goes along; the primary key if empty.
+        key: Vec<String>,
+    },
     /// Changes or deletes documents.
     Documents {
         /// The collection.
@@ -86,9 +97,10 @@ impl Work {
     /// The store that it writes, and that remembers how far it is.
     pub fn store(&self) -> StoreName {
         match self {
-            Work::Update { .. } | Work::Sql { .. } | Work::CopyToPostgres { .. } => {
-                StoreName::Postgres
-            }
+            Work::Update { .. }
+            | Work::Sql { .. }
+            | Work::Call { .. }
+            | Work::CopyToPostgres { .. } => StoreName::Postgres,
             Work::Documents { .. } | Work::CopyToMongo { .. } => StoreName::Mongo,
         }
     }
@@ -105,7 +117,23 @@ impl Work {
     pub fn is_copy(&self) -> bool {
         match self {
             Work::CopyToMongo { .. } | Work::CopyToPostgres { .. } => true,
-            Work::Update { .. } | Work::Sql { .. } | Work::Documents { .. } => false,
+            Work::Update { .. } | Work::Sql { .. } | Work::Call { .. } | Work::Documents { .. } => {
+                false
+            }
+        }
+    }
+
+    /// The function that it calls for each batch, if it does.
+    pub fn call(&self) -> Option<&Call> {
+        match self {
+            Work::Call { call, .. } | Work::Documents { change: Change::Call(call), .. } => {
+                Some(call)
+            }
+            Work::Update { .. }
+            | Work::Sql { .. }
+            | Work::Documents { .. }
+            | Work::CopyToMongo { .. }
+            | Work::CopyToPostgres { .. } => None,
         }
     }
 }
@@ -117,6 +145,8 @@ pub enum Change {
     Update(Update),
     /// They are deleted.
     Delete,
+    /// A function of the program around this library is called for each batch of them.
+    Call(Call),
 }
 
 impl Change {
@@ -124,7 +154,8 @@ impl Change {
     pub fn repeat(&self) -> Repeat {
         match self {
             Change::Update(Update::Operators(update)) if settles(update) => Repeat::Harmless,
-            Change::Update(_) => Repeat::Harmful,
+            // Nobody can see what a function does.
+            Change::Update(_) | Change::Call(_) => Repeat::Harmful,
             Change::Delete => Repeat::Harmless,
         }
     }
@@ -218,30 +249,44 @@ fn postgres(value: &Value<'_>) -> Option<Work> {
     let table = table.and_then(|value| embedded::table_name(&value));
     let key = fields.get("key");
     let key = key.map_or_else(|| Some(Vec::new()), |value| embedded::columns(&value));
-    let (set, sql, condition) = (fields.get("set"), fields.get("sql"), fields.get("where"));
+    let (set, sql, call) = (fields.get("set"), fields.get("sql"), fields.get("call"));
+    let condition = fields.get("where");
     if let (Some(condition), true) = (&condition, sql.is_some()) {
-        let message = "`where` belongs to `set`, not to `sql`";
+        let message = "`where` belongs to `set` or `call`, not to `sql`";
         condition.sink.at(condition.key.clone(), message, "write the condition into `sql`");
     }
     let condition = condition.map_or(Some(None), |value| embedded::condition(&value).map(Some));
-    let work = match (set, sql) {
-        (Some(set), None) => match (embedded::assignments(&set), table, condition, key) {
+    let work = match (set, sql, call) {
+        (Some(set), None, None) => match (embedded::assignments(&set), table, condition, key) {
             (Some(set), Some(table), Some(condition), Some(key)) => {
                 Some(Work::Update { table, set, condition, key })
             }
             _ => None,
         },
-        (None, Some(sql)) => match (embedded::batched(&sql), table, key) {
+        (None, Some(sql), None) => match (embedded::batched(&sql), table, key) {
             (Some(sql), Some(table), Some(key)) => Some(Work::Sql { sql, table, key }),
             _ => None,
         },
-        (Some(_), Some(sql)) => {
+        (None, None, Some(call)) => match (embedded::call(&call), table, condition, key) {
+            (Some(call), Some(table), Some(condition), Some(key)) => {
+                Some(Work::Call { call, table, condition, key })
+            }
+            _ => None,
+        },
+        (set, sql, Some(call)) if set.is_some() || sql.is_some() => {
+            let other = if set.is_some() { "set" } else { "sql" };
+            let message = format!("`postgres` has both `{other}` and `call`");
+            let hint = format!("keep `{other}`, or let the function do what it does");
+            call.sink.at(call.key.clone(), message, hint);
+            None
+        }
+        (Some(_), Some(sql), _) => {
             let hint = "keep `set`, or write the whole statement in `sql`";
             sql.sink.at(sql.key.clone(), "`postgres` has both `set` and `sql`", hint);
             None
         }
-        (None, None) => {
-            let hint = "for example `set = \"active = true\"`, or a whole statement in `sql`";
+        (..) => {
+            let hint = "for example `set = \"active = true\"`, or a whole statement in `sql`, or `call` for a function of a service";
             fields.complain("`postgres` has neither `set` nor `sql`", hint);
             None
         }
@@ -256,10 +301,11 @@ fn mongo(value: &Value<'_>) -> Option<Work> {
     let collection = fields.need("collection", "name the collection whose documents are changed");
     let collection = collection.and_then(|value| embedded::collection(&value));
     let given = fields.get("filter");
-    let (update, delete) = (fields.get("update"), fields.get("delete"));
-    let change = match (update, delete) {
-        (Some(update), None) => embedded::update(&update).map(Change::Update),
-        (None, Some(delete)) => match delete.boolean() {
+    let (update, delete, call) = (fields.get("update"), fields.get("delete"), fields.get("call"));
+    let change = match (update, delete, call) {
+        (Some(update), None, None) => embedded::update(&update).map(Change::Update),
+        (None, None, Some(call)) => embedded::call(&call).map(Change::Call),
+        (None, Some(delete), None) => match delete.boolean() {
             Some(true) if given.is_none() => {
                 let hint = "add `filter`; `filter = \"{}\"` deletes every document";
                 fields.complain("`mongo` deletes without a `filter`", hint);
@@ -275,13 +321,19 @@ fn mongo(value: &Value<'_>) -> Option<Work> {
             }
             None => None,
         },
-        (Some(_), Some(delete)) => {
+        (update, delete, Some(call)) if update.is_some() || delete.is_some() => {
+            let other = if update.is_some() { "update" } else { "delete" };
+            let message = format!("`mongo` has both `{other}` and `call`");
+            call.sink.at(call.key.clone(), message, "make a backfill of each");
+            None
+        }
+        (Some(_), Some(delete), _) => {
             let hint = "make a backfill of each";
             delete.sink.at(delete.key.clone(), "`mongo` has both `update` and `delete`", hint);
             None
         }
-        (None, None) => {
-            let hint = "for example `update = \"{ $set: { stock: 0 } }\"`, or `delete = true`";
+        (..) => {
+            let hint = "for example `update = \"{ $set: { stock: 0 } }\"`, or `delete = true`, or `call` for a function of a service";
             fields.complain("`mongo` has neither `update` nor `delete`", hint);
             None
         }
@@ -471,6 +523,57 @@ mod tests {
     }
 
     #[test]
+    fn a_function_is_called_for_batches_of_either_store() {
+        let call =
+            Call { name: "fill_names".to_owned(), text: "lockstep.Fill_Names('2')".to_owned() };
+        let keys = "postgres = { table = 'shop.users', key = 'id', where = 'name IS NULL', call = \"lockstep.Fill_Names('2');\" }";
+        let work = Work::Call {
+            call: call.clone(),
+            table: name(Some("shop"), "users"),
+            condition: Some("name IS NULL".to_owned()),
+            key: vec!["id".to_owned()],
+        };
+        assert_eq!(work.call(), Some(&call));
+        assert_eq!(backfill(keys).work, work);
+        let keys = "mongo = { collection = 'users', filter = '{ name: null }', call = \"lockstep.Fill_Names('2')\" }";
+        let work = Work::Documents {
+            collection: "users".to_owned(),
+            filter: bson::doc! { "name": null },
+            change: Change::Call(call.clone()),
+        };
+        assert_eq!(work.call(), Some(&call));
+        assert_eq!(backfill(keys).work, work);
+    }
+
+    #[test]
+    fn what_is_called_is_a_function_of_the_service_and_nothing_else() {
+        for call in ["fill('1')", "app.fill('1')", "CALL lockstep.fill('1')"] {
+            check(
+                &format!("postgres = {{ table = 'a', call = \"{call}\" }}"),
+                &expect![
+                    ":3:34: `call` must name a function of the service, as `lockstep.fill_names('1')` does; write `lockstep.`, its name, and a revision between the parentheses, which changes when the function does"
+                ],
+            );
+        }
+        check(
+            "postgres = { table = 'a', set = 'b = 1', call = \"lockstep.fill('1')\" }\n[[backfill]]\nname = 'y'\nmongo = { collection = 'a', delete = true, filter = '{}', call = \"lockstep.fill('1')\" }",
+            &expect![[r#"
+                :3:42: `postgres` has both `set` and `call`; keep `set`, or let the function do what it does
+                :6:59: `mongo` has both `delete` and `call`; make a backfill of each"#]],
+        );
+        check(
+            "postgres = { table = 'a', call = \"lockstep.fill('1'); SELECT 1\" }",
+            &expect![":3:34: `call` must be one statement, and these are 2; keep one of them"],
+        );
+        check(
+            "postgres = { table = 'a', sql = \"CALL lockstep.fill('1', {batch})\" }",
+            &expect![[
+                r#":3:33: `sql` calls `fill`, and has no batch for it; write `call = "lockstep.fill('1')"` instead of `sql`"#
+            ]],
+        );
+    }
+
+    #[test]
     fn rows_are_copied_both_ways() {
         let keys = "copy = { from = 'postgres', query = 'SELECT id, email FROM users;', key = 'id', to = 'profiles' }";
         let work = Work::CopyToMongo {
@@ -572,8 +675,8 @@ mod tests {
         check(
             "postgres = { }",
             &expect![[r#"
-            :3:1: `postgres` has no `table`; name the table whose rows are rewritten
-            :3:1: `postgres` has neither `set` nor `sql`; for example `set = "active = true"`, or a whole statement in `sql`"#]],
+                :3:1: `postgres` has no `table`; name the table whose rows are rewritten
+                :3:1: `postgres` has neither `set` nor `sql`; for example `set = "active = true"`, or a whole statement in `sql`, or `call` for a function of a service"#]],
         );
         check(
             "postgres = { table = 'a', set = 'b = 1', sql = 'x' }",
@@ -654,8 +757,8 @@ mod tests {
         check(
             "postgres = { sql = 'DELETE FROM a WHERE {batch}', where = 'b' }",
             &expect![[r#"
-            :3:1: `postgres` has no `table`; name the table whose rows are rewritten
-            :3:51: `where` belongs to `set`, not to `sql`; write the condition into `sql`"#]],
+                :3:1: `postgres` has no `table`; name the table whose rows are rewritten
+                :3:51: `where` belongs to `set` or `call`, not to `sql`; write the condition into `sql`"#]],
         );
     }
 
@@ -664,8 +767,8 @@ mod tests {
         check(
             "mongo = { }",
             &expect![[r#"
-            :3:1: `mongo` has no `collection`; name the collection whose documents are changed
-            :3:1: `mongo` has neither `update` nor `delete`; for example `update = "{ $set: { stock: 0 } }"`, or `delete = true`"#]],
+                :3:1: `mongo` has no `collection`; name the collection whose documents are changed
+                :3:1: `mongo` has neither `update` nor `delete`; for example `update = "{ $set: { stock: 0 } }"`, or `delete = true`, or `call` for a function of a service"#]],
         );
         check(
             "mongo = { collection = 'system.users', update = '{ $set: { a: 1 } }' }",

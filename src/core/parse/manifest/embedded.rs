@@ -3,7 +3,7 @@
 
 use super::table::{Text, Value};
 use crate::core::parse::{mongosh, sql};
-use crate::core::step::{QualifiedName, SqlKind, SqlStatement};
+use crate::core::step::{Call, QualifiedName, SqlKind, SqlStatement};
 use bson::{Bson, Document};
 
 /// Where the key range of a batch belongs in free SQL.
@@ -52,15 +52,32 @@ pub fn batched(value: &Value<'_>) -> Option<String> {
     }
     if let SqlKind::Function { name } = &statement.kind {
         text.complain(
-            format!(
-                "`{}` calls `{name}`, and functions of a service are called in scripts",
-                value.name
-            ),
-            "call it in a script, once for all rows, or write what it does in SQL",
+            format!("`{}` calls `{name}`, and has no batch for it", value.name),
+            format!("write `call = \"lockstep.{name}('1')\"` instead of `sql`"),
         );
         return None;
     }
     Some(text.value.to_owned())
+}
+
+/// A call of a function of the program around this library.
+pub fn call(value: &Value<'_>) -> Option<Call> {
+    let example = "lockstep.fill_names('1')";
+    let text = value.string(&format!("\"{example}\""))?;
+    let is_whole = text.value.get(..5).is_some_and(|word| word.eq_ignore_ascii_case("call "));
+    let kind = match is_whole {
+        true => None,
+        false => Some(one(value, &text, "CALL ", text.value, "")?.kind),
+    };
+    if let Some(SqlKind::Function { name }) = kind {
+        let written = text.value.trim().trim_end_matches(';').trim_end();
+        return Some(Call { name, text: written.to_owned() });
+    }
+    text.complain(
+        format!("`{}` must name a function of the service, as `{example}` does", value.name),
+        "write `lockstep.`, its name, and a revision between the parentheses, which changes when the function does",
+    );
+    None
 }
 
 /// The assignments of an UPDATE.
