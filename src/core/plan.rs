@@ -21,7 +21,7 @@ mod revert;
 mod up;
 
 pub use crate::core::plan::apply::is_phased;
-pub(in crate::core) use crate::core::plan::apply::with_commit;
+pub(in crate::core) use crate::core::plan::apply::{check_functions, with_commit};
 pub(in crate::core) use crate::core::plan::baseline::is_open;
 pub use crate::core::plan::baseline::{Baseline, BaselineError, Begun, Stamp, baseline, up_to};
 pub use crate::core::plan::down::{needs_rollbacks, plan_rollback};

@@ -253,6 +253,7 @@ fn redo(known: &Known<'_>, id: &StepId) -> Result<Plan, RepairError> {
     if others_are_there {
         actions.push(Action::Seal);
     }
+    plan::check_functions(known, &migration.folder, &actions)?;
     let work = work(known, migration, life.rank, actions);
     Ok(Plan { work: vec![work], ..Plan::default() })
 }
@@ -267,7 +268,7 @@ fn store_of(name: &StepName) -> StoreName {
 /// Everything that this store lacks, in the order in which it was applied; and
 /// everything that it still has and the other has reverted.
 fn replay(known: &Known<'_>, store: StoreName) -> Result<Plan, RepairError> {
-    let Known { histories, set, .. } = *known;
+    let Known { histories, .. } = *known;
     let mut plan = Plan::default();
     for life in plan::lives(histories).iter().rev() {
         let version = life.version;
@@ -283,9 +284,20 @@ fn replay(known: &Known<'_>, store: StoreName) -> Result<Plan, RepairError> {
         }
     }
     if plan.then_plan_again || !plan.work.is_empty() {
-        // What is left to run is found by the next repair, from what is there then.
-        return Ok(plan);
+        // What is left to run is found by the next repair, from what is there then; but
+        // who cannot run it then does not begin now.
+        return match replay_lacking(known, store) {
+            Err(error @ RepairError::Plan(PlanError::NoFunction { .. })) => Err(error),
+            Err(_) | Ok(_) => Ok(plan),
+        };
     }
+    replay_lacking(known, store)
+}
+
+/// Everything that this store lacks.
+fn replay_lacking(known: &Known<'_>, store: StoreName) -> Result<Plan, RepairError> {
+    let Known { histories, set, .. } = *known;
+    let mut plan = Plan::default();
     if let Some((_, version)) =
         plan::ever_applied(histories).iter().find(|(_, version)| set.get(*version).is_none())
     {
@@ -314,6 +326,7 @@ fn replay(known: &Known<'_>, store: StoreName) -> Result<Plan, RepairError> {
                 Some((Status::Applied | Status::Reverting, _)) => {}
             }
         }
+        plan::check_functions(known, &migration.folder, &actions)?;
         // What is open stays open: the rest of it is for `up`.
         let rest = lacking.steps.iter().all(|step| step.store() == store);
         let seal = plan::seal(histories, migration, lacking.rank);

@@ -1,7 +1,7 @@
 //! The program `migrate` beside a service: one history for both.
 
 use crate::support::Database;
-use lockstep::{Down, Migrator, Transaction, Up};
+use lockstep::{Down, Migrator, PostgresBatch, Transaction, Up};
 use std::path::Path;
 use std::process::{Command, Output};
 
@@ -104,4 +104,111 @@ async fn what_calls_a_function_is_left_to_the_service_and_known_to_both() {
     }
     let done = service.down(Down::to(0)).await.expect("the service can");
     assert_eq!(done.finished, [2.into(), 1.into()]);
+}
+
+/// A store that was restored from an older backup is brought back by who can.
+#[tokio::test]
+async fn what_calls_a_function_is_not_replayed_by_the_program() {
+    let (database, folder) = (Database::new("replay"), project());
+    let migrate = |arguments: &[&str]| migrate(&database, folder.path(), arguments);
+    let service = service(&database, folder.path());
+    service.up(Up::all()).await.expect("it works");
+    let refused = |arguments: &[&str]| {
+        let (code, said) = migrate(arguments);
+        assert_eq!(code, 9, "{said}");
+        assert!(said.contains("002-fill calls `fill`, which is a function of a service"), "{said}");
+        assert!(said.contains("nothing was changed"), "{said}");
+    };
+    refused(&["repair", "--redo", "002/up/postgres/1", "--yes"]);
+    let client = crate::client(&database).await;
+    let lost = "DROP TABLE t, u; DELETE FROM migration_steps; DELETE FROM migration_history";
+    client.batch_execute(lost).await.expect("Postgres is as it was before");
+    refused(&["repair", "--replay", "postgres", "--yes"]);
+    // Nor is anything before it.
+    let gone = "SELECT (to_regclass('t') IS NULL)::int::bigint";
+    assert_eq!(crate::number(&database, gone).await, 1);
+}
+
+/// So are backfills that call one: what may be known without it is known.
+#[tokio::test]
+async fn a_backfill_that_calls_a_function_is_left_to_the_service_and_known_to_both() {
+    let (database, folder) =
+        (Database::new("beside_batches"), tempfile::tempdir().expect("a folder"));
+    let toml = "irreversible = 'x'\n[[backfill]]\nname = 'names'\n\
+                postgres = { table = 't', call = \"lockstep.fill('1')\" }\n";
+    write(
+        folder.path(),
+        &[
+            ("001-t/up.sql", "CREATE TABLE t (id bigint PRIMARY KEY, name text);"),
+            ("001-t/down.sql", "DROP TABLE t;"),
+            ("002-names/migration.toml", toml),
+        ],
+    );
+    let migrate = |arguments: &[&str]| migrate(&database, folder.path(), arguments);
+    for arguments in [&["up"][..], &["plan"], &["up", "--join"]] {
+        let (code, said) = migrate(arguments);
+        assert_eq!(code, 9, "{said}");
+        let calls = "002-names calls `fill` for each batch of a backfill in Postgres";
+        assert!(said.contains(calls), "{said}");
+    }
+    let (code, said) = migrate(&["lint"]);
+    assert_eq!(code, 0, "{said}");
+    assert!(said.contains("no invariant asks about `t`"), "{said}");
+
+    let service = Migrator::builder()
+        .folder(folder.path().join("migrations"))
+        .postgres_batch("fill", async |batch: &PostgresBatch<'_>| {
+            batch.execute("UPDATE t SET name = 'n' || id WHERE {batch}", &[]).await
+        })
+        .postgres_url(&database.postgres_url)
+        .mongo_url(&database.mongo_uri)
+        .build()
+        .expect("they can be read");
+    service.up(Up::all()).await.expect("it works");
+    for arguments in [&["up"][..], &["plan"], &["verify"], &["status", "--exit-code"]] {
+        let (code, said) = migrate(arguments);
+        assert_eq!(code, 0, "{arguments:?}: {said}");
+    }
+    let (code, said) = migrate(&["backfill", "status"]);
+    assert_eq!(code, 0, "{said}");
+    let (code, said) = migrate(&["history", "2"]);
+    assert_eq!(code, 0, "{said}");
+    assert!(said.contains("execute/names"), "{said}");
+}
+
+/// Whoever comes while it runs and does not have the function is told, and is in nobody's
+/// way.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_backfill_that_calls_a_function_is_joined_by_nobody_who_does_not_have_it() {
+    let (database, folder) =
+        (Database::new("join_batches"), tempfile::tempdir().expect("a folder"));
+    let toml = "irreversible = 'x'\n[[backfill]]\nname = 'names'\nbatch = 10\nworkers = 2\n\
+                postgres = { table = 't', call = \"lockstep.fill('1')\" }\n";
+    write(folder.path(), &[("001-names/migration.toml", toml)]);
+    let client = crate::client(&database).await;
+    let table = "CREATE TABLE t (id bigint PRIMARY KEY, name text); \
+                 INSERT INTO t SELECT generate_series(1, 100)";
+    client.batch_execute(table).await.expect("a table");
+    let (go_on, wait) = tokio::sync::watch::channel(false);
+    let (tell, mut told) = tokio::sync::mpsc::unbounded_channel();
+    let service = Migrator::builder()
+        .folder(folder.path().join("migrations"))
+        .postgres_batch("fill", async move |batch: &PostgresBatch<'_>| {
+            tell.send(())?;
+            wait.clone().wait_for(|go_on| *go_on).await?;
+            batch.execute("UPDATE t SET name = 'n' || id WHERE {batch}", &[]).await
+        })
+        .postgres_url(&database.postgres_url)
+        .mongo_url(&database.mongo_uri)
+        .build()
+        .expect("they can be read");
+    let run = tokio::spawn(async move { service.up(Up::all()).await });
+    told.recv().await.expect("it is at work");
+    let (code, said) = migrate(&database, folder.path(), &["up", "--join"]);
+    assert_eq!(code, 9, "{said}");
+    assert!(said.contains("001-names calls `fill` for each batch of a backfill"), "{said}");
+    go_on.send_replace(true);
+    run.await.expect("it does not panic").expect("it works");
+    let filled = "SELECT count(*) FROM t WHERE name = 'n' || id";
+    assert_eq!(crate::number(&database, filled).await, 100);
 }

@@ -431,6 +431,30 @@ fn what_is_in_doubt_is_cleared_before_anything_is_reverted() {
 }
 
 #[test]
+fn what_is_in_doubt_stays_so_for_who_could_not_go_on() {
+    let no_function = expect![[r#"
+        error: 001-name calls `empty`, which is a function of a service and not of this program
+        hint: nothing was changed; it is reverted by the service (`Migrator::down`), in a release that has the function"#]];
+    let doubt = "001 up/postgres/1 applied\n001 up/mongo/1 started";
+    check("001 p m* | down p& m*", doubt, "down", &no_function);
+    // What comes after it too.
+    let files = "001 p | down p&\n002 p m*";
+    let doubt = "001 done\n002 up/postgres/1 applied\n002 up/mongo/1 started";
+    check(files, doubt, "down --to 0", &no_function);
+    check(files, doubt, "down", &expect!["002 down: abandon up/mongo/1, plan again"]);
+}
+
+#[test]
+fn a_function_that_was_called_is_not_called_again() {
+    check(
+        "001 p p | down m* p&",
+        "001 up/postgres/1 applied reverting\n001 up/postgres/2 applied reverting\n001 down/postgres/1 applied",
+        "down",
+        &expect!["001 down: close postgres, unseal"],
+    );
+}
+
+#[test]
 fn nothing_below_is_planned_before_doubt_is_cleared() {
     check(
         "001 p\n002 p m*",

@@ -4,8 +4,8 @@
 //! ```text
 //! with standalone                  the servers, see `server`
 //! 001 p m* m                       p is a step for Postgres, m one for MongoDB,
-//! 002 p~b m! | folder~b            * journaled, ! dropDatabase, - only comments;
-//!                                  another text after ~
+//! 002 p~b m! | folder~b            * journaled, ! dropDatabase, - only comments,
+//!                                  & calls a function; another text after ~
 //! 003 p | down m* p | order mongo | irreversible why | requires postgres 16.0
 //! ```
 //! Without `down`, every store that has a step has a down script: `p` and `m*`.
@@ -479,6 +479,7 @@ fn up_step(token: &str, before: &[Step]) -> Step {
         "m*" => (Commit::Journaled, mongo(MongoKind::Drop)),
         "m!" => (Commit::Journaled, mongo(MongoKind::DropDatabase)),
         "p-" => (Commit::Atomic, Body::Postgres(PgStep::default())),
+        "p&" => (Commit::Atomic, postgres(SqlKind::Function { name: "fill".to_owned() })),
         "m-" => (Commit::Atomic, mongo(MongoKind::Nothing)),
         _ => panic!("not a kind of step: {kind}"),
     };
@@ -544,6 +545,7 @@ pub fn scripts(tokens: &[&str]) -> Rollback {
             "m" => ("mongodb.js", "db.t.deleteOne({ _id: 1 });\n"),
             "m*" => ("mongodb.js", "db.t.drop();\n"),
             "p?" => ("sql", "BEGIN;\n"),
+            "p&" => ("sql", "CALL lockstep.empty('1');\n"),
             _ => panic!("not a kind of down step: {token}"),
         };
         scripts.entry(format!("{stem}.{form}")).or_insert_with(String::new).push_str(text);

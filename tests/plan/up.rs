@@ -450,6 +450,33 @@ fn what_has_no_statement_is_not_applied() {
 }
 
 #[test]
+fn what_is_reverted_first_stays_in_doubt_for_who_could_not_go_on() {
+    let doubt = "001 up/postgres/1 applied reverting\n001 up/mongo/1 started";
+    check(
+        "001 p m*\n002 p-",
+        doubt,
+        "up",
+        &expect![[r#"
+            error: 002-name has nothing to apply: there is no statement in its files, only comments
+            hint: write into its files what it does, `SELECT 1;` if that is nothing; delete the folder if no database has applied it"#]],
+    );
+    check(
+        "001 p m*\n002 p&",
+        doubt,
+        "up",
+        &expect![[r#"
+            error: 002-name calls `fill`, which is a function of a service and not of this program
+            hint: nothing was changed; the service applies it when it starts, and all before it; `--to` stops below it"#]],
+    );
+    check(
+        "001 p m*\n002 p&",
+        doubt,
+        "up --to 1",
+        &expect!["001 down: abandon up/mongo/1, plan again"],
+    );
+}
+
+#[test]
 fn a_half_without_a_statement_is_applied_with_the_other() {
     check("001 p- m", "", "up", &expect!["001 up: run up/postgres/1, run up/mongo/1, seal"]);
 }

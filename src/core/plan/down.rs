@@ -56,17 +56,19 @@ pub(super) fn plan_down(known: &Known<'_>, down: &Down) -> Result<Plan, PlanErro
         match target {
             Target::Leftover(row) => {
                 rest.retain(|other| other.version != row.version);
-                plan.work.push(remove(row));
+                plan.work.extend((!plan.then_plan_again).then(|| remove(row)));
             }
             Target::Life(life) => {
+                // What comes after what is in doubt is planned again; but who cannot go
+                // on then does not begin now.
                 let (work, again) = revert(known, life.version)?;
-                plan.work.push(work);
-                if again {
-                    plan.then_plan_again = true;
-                    return Ok(plan);
-                }
+                plan.work.extend((!plan.then_plan_again).then_some(work));
+                plan.then_plan_again |= again;
             }
         }
+    }
+    if plan.then_plan_again {
+        return Ok(plan);
     }
     plan.work.extend(rest.into_iter().map(remove));
     Ok(plan)

@@ -9,7 +9,7 @@ use crate::core::history::{Event, Histories, Status, StepState};
 use crate::core::id::{Direction, Phase, StepId, StepName, StoreName, Version};
 use crate::core::migration::Rollback;
 use crate::core::parse::folder;
-use crate::core::plan::apply::{check_functions, in_doubt, with_commit};
+use crate::core::plan::apply::{has_functions, in_doubt, with_commit};
 use crate::core::plan::lives::{Life, forward, is_live};
 use crate::core::plan::refusal::PlanError;
 use crate::core::plan::{Action, Attempt, Known, Work};
@@ -109,13 +109,27 @@ pub(in crate::core) fn revert(
             work.actions.push(Action::Abandon(Attempt { step, attempt: state.attempt }));
         }
     }
+    let down = down_steps(known, version, &rollback)?;
+    let down = down.into_iter().filter(|step| is_called_for(histories, version, &rollback, step));
+    let down: Vec<Step> = down.collect();
+    // All of this life are above all of the life before, whatever way they go.
+    let attempt = forward(histories, version).map(|(_, _, state)| state.attempt).max().unwrap_or(1);
+    // An older life has been reverted before, by steps of these names.
+    let state_of = |step: &Step| {
+        let id = StepId { version, name: step.name.clone() };
+        histories.of(step.store()).step(&id).filter(|state| state.attempt >= attempt)
+    };
+    // Who cannot go on does not begin: what is in doubt stays so.
+    for step in &down {
+        let status = state_of(step).map(StepState::status).unwrap_or_default();
+        if !matches!(status, Status::Applied | Status::Reverting) {
+            has_functions(known, &work.folder, step)?;
+        }
+    }
     if !work.actions.is_empty() {
         return Ok((work, true));
     }
 
-    let down = down_steps(known, version, &rollback)?;
-    // All of this life are above all of the life before, whatever way they go.
-    let attempt = forward(histories, version).map(|(_, _, state)| state.attempt).max().unwrap_or(1);
     let order = rollback.stores();
     let live_in = |store: StoreName| -> Vec<(StepName, StepState)> {
         forward(histories, version)
@@ -132,18 +146,13 @@ pub(in crate::core) fn revert(
             work.actions.push(Action::Intend(store, unaware));
         }
     }
-    let down: Vec<Step> = down
-        .into_iter()
-        .filter(|step| is_called_for(histories, version, &rollback, step))
-        .collect();
     let mut open: Vec<StoreName> =
         order.into_iter().rev().filter(|store| !live_in(*store).is_empty()).collect();
     for (at, step) in down.iter().enumerate() {
         let store = step.store();
         let id = StepId { version, name: step.name.clone() };
+        let state = state_of(step);
         let step = with_commit(step, servers);
-        // An older life has been reverted before, by steps of these names.
-        let state = histories.of(store).step(&id).filter(|state| state.attempt >= attempt);
         match state.map(|state| (state.status(), state.attempt)) {
             None => work.actions.push(Action::Run(Attempt { step, attempt })),
             Some((Status::Pending, own)) => {
@@ -164,7 +173,6 @@ pub(in crate::core) fn revert(
         work.actions.push(Action::Close(store, live_in(store)));
     }
     work.actions.push(Action::Unseal);
-    check_functions(known, &work.folder, &work.actions)?;
     Ok((work, false))
 }
 

@@ -54,12 +54,12 @@ pub(super) fn plan_up(known: &Known<'_>, up: &Up) -> Result<Plan, PlanError> {
         let (work, again) = revert(known, life.version)?;
         let attempt = attempt_max(histories, life.version).max(work.attempt_max());
         reverted.insert(life.version, attempt);
-        plan.work.push(work);
-        if again {
-            plan.then_plan_again = true;
-            return Ok(plan);
-        }
+        // What comes after that depends on what is found, and is planned again; but who
+        // cannot go on then does not begin now.
+        plan.work.extend((!plan.then_plan_again).then_some(work));
+        plan.then_plan_again |= again;
     }
+    let now = plan.then_plan_again.then(|| plan.work.clone());
     let open = lives.iter().filter_map(|life| set.get(life.version)).filter(is_begun);
     let fresh = set.iter().filter(|migration| !is_begun(migration));
     let mut rank = histories.rank_max();
@@ -105,6 +105,9 @@ pub(super) fn plan_up(known: &Known<'_>, up: &Up) -> Result<Plan, PlanError> {
             }
             (None, false) => {}
         }
+    }
+    if let Some(work) = now {
+        return Ok(Plan { work, ahead: plan.ahead, then_plan_again: true, ..Plan::default() });
     }
     plan.held = held.iter().map(|migration| migration.version).collect();
     plan.open = stays_open.map(|migration| migration.version);
