@@ -7,7 +7,8 @@ use std::path::Path;
 
 use crate::count_up;
 use crate::dump::{Dump, dump};
-use crate::project::{Project, seeded, sql};
+use crate::project::{Project, seeded};
+use crate::support::sql::sql;
 use crate::support::{Database, block_on};
 use crate::time::leases_run_out_at;
 
@@ -40,13 +41,12 @@ fn theirs(name: &str) -> (Project, Database) {
         project.write(&format!("theirs/{path}"), text);
     }
     let database = seeded(name);
+    sql(
+        &database.postgres_url,
+        "CREATE TABLE schema_migrations (version bigint PRIMARY KEY, dirty boolean NOT NULL); \
+         INSERT INTO schema_migrations VALUES (3, false)",
+    );
     block_on(async || {
-        sql(
-            &database.postgres_url,
-            "CREATE TABLE schema_migrations (version bigint PRIMARY KEY, dirty boolean NOT NULL); \
-             INSERT INTO schema_migrations VALUES (3, false)",
-        )
-        .await;
         let client = mongodb::Client::with_uri_str(&database.mongo_uri).await.expect("a valid URI");
         let here = client.default_database().expect("a URI with a database");
         let row = bson::doc! { "_id": 1, "version": 3_i64, "dirty": false };
