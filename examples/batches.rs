@@ -71,7 +71,9 @@ pub async fn migrate(
 /// `ada1@example.org` is Ada1.
 async fn fill_names(batch: &PostgresBatch<'_>) -> Result<u64, Box<dyn Error + Send + Sync>> {
     let (mut ids, mut names) = (Vec::new(), Vec::new());
-    for row in batch.query("SELECT id, mail FROM people WHERE {batch}", &[]).await? {
+    // Locked, or what somebody writes between the two statements would be overwritten.
+    let mails = "SELECT id, mail FROM people WHERE {batch} FOR UPDATE";
+    for row in batch.query(mails, &[]).await? {
         let (id, mail): (i64, String) = (row.get(0), row.get(1));
         let name = mail.split('@').next().unwrap_or_default();
         let (first, rest) = name.split_at(name.chars().next().map_or(0, char::len_utf8));

@@ -150,8 +150,9 @@ pub struct Batch {
     pub passed: u64,
     /// Rows that were rewritten.
     pub rows: u64,
-    /// How long the statements took that write the rows.
-    pub rewriting: Duration,
+    /// How long its round trips take, but for the commit's: as many as it has, and each as
+    /// long as the one that moves the cursor.
+    pub trips: Duration,
     /// How long the server took to make it durable.
     pub commit: Duration,
 }

@@ -61,7 +61,8 @@ impl Migration {
 pub struct Pace(pace::Settings);
 
 impl Pace {
-    /// As fast as both servers take it, watched and throttled.
+    /// Watched and throttled, and gentle where rows are locked: as much time between two
+    /// batches as they take.
     pub fn careful() -> Pace {
         Pace::default()
     }
@@ -231,7 +232,8 @@ impl Builder {
     ///         "#)])
     ///     .postgres_batch("fill_names", async |batch| {
     ///         let mut written = 0;
-    ///         for row in batch.query("SELECT id, mail FROM people WHERE {batch}", &[]).await? {
+    ///         let mails = "SELECT id, mail FROM people WHERE {batch} FOR UPDATE";
+    ///         for row in batch.query(mails, &[]).await? {
     ///             let (id, mail): (i64, String) = (row.get(0), row.get(1));
     ///             let name = mail.split('@').next();
     ///             let update = "UPDATE people SET name = $1 WHERE id = $2";

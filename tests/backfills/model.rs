@@ -268,7 +268,7 @@ impl World {
             shard,
             passed,
             rows: passed,
-            rewriting: self.key_takes * u32::try_from(passed).expect("few"),
+            trips: Duration::ZERO,
             commit: self.commit_takes,
         }))
     }
@@ -302,7 +302,7 @@ impl World {
             shard,
             passed: 1,
             rows: 0,
-            rewriting: Duration::ZERO,
+            trips: Duration::ZERO,
             commit: self.commit_takes,
         }))
     }
@@ -381,7 +381,7 @@ impl World {
             shard,
             passed: page.passed,
             rows,
-            rewriting: Duration::ZERO,
+            trips: Duration::ZERO,
             commit: self.commit_takes,
         }))
     }

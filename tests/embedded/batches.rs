@@ -473,6 +473,51 @@ async fn a_row_that_the_server_refuses_is_named_or_put_aside() {
     assert_eq!(In::Mongo.changed(&database, 1).await, 99);
 }
 
+/// What another session says is no row's fault, and nothing is put aside for it.
+#[tokio::test]
+async fn an_error_of_a_session_of_its_own_is_not_that_of_its_batch() {
+    let database = filled("batch_elsewhere", 100).await;
+    let url = database.postgres_url.clone();
+    let elsewhere = move || {
+        let url = url.clone();
+        async move {
+            let (client, connection) = tokio_postgres::connect(&url, tokio_postgres::NoTls).await?;
+            tokio::spawn(connection);
+            client.batch_execute("CREATE TEMPORARY TABLE own (id int CHECK (id > 1))").await?;
+            client.batch_execute("INSERT INTO own VALUES (1)").await
+        }
+    };
+    let migration = In::Postgres.migration(1, "max_bad = 100");
+    let migrator = service(&database, migration).postgres_batch(
+        "add",
+        async move |batch: &PostgresBatch<'_>| {
+            elsewhere().await?;
+            add_rows(batch).await
+        },
+    );
+    let error = migrator.build().expect("it can be read").up(Up::all()).await;
+    let text = error.expect_err("it says why").to_string();
+    assert!(text.contains("`add` failed:"), "{text}");
+    assert!(text.contains("check constraint"), "{text}");
+    assert_eq!(In::Postgres.changed(&database, 1).await, 0);
+}
+
+/// No command is larger than the server takes, whatever is in it.
+#[tokio::test]
+async fn large_documents_are_written_in_commands_of_their_own() {
+    let database = filled("batch_large", 10).await;
+    let migrator = service(&database, In::Mongo.migration(1, ""));
+    let migrator = migrator.mongo_batch("add", async |batch: &mut MongoBatch<'_>| {
+        let large = |id: i64, megabytes: usize| {
+            doc! { "_id": 1_000 + id, "filler": "x".repeat(megabytes << 20) }
+        };
+        batch.insert("large", [large(1, 7), large(2, 10), large(3, 15)]).await?;
+        add_documents(batch).await
+    });
+    migrator.build().expect("it can be read").up(Up::all()).await.expect("they are written");
+    assert_eq!(In::Mongo.changed(&database, 1).await, 10);
+}
+
 #[tokio::test]
 async fn one_that_passes_over_an_error_of_the_server_cannot_be_committed() {
     let database = filled("batch_passed", 10).await;

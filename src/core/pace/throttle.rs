@@ -28,7 +28,7 @@ const BATCH_MAX: u64 = 50_000;
 /// A batch that locks rows of the application is larger than the first one only where
 /// that pays: while the rows themselves are one part in so many of the time it takes.
 /// The rest is round trips and its commit, which take as long for no row at all.
-const REWRITING_SHARE: u32 = 10;
+const ROWS_SHARE: u32 = 10;
 
 /// Without a throttle, every batch.
 const BATCH_UNTHROTTLED: u64 = 5_000;
@@ -37,7 +37,7 @@ const BATCH_UNTHROTTLED: u64 = 5_000;
 /// that many times as long.
 const COPY_TIMES: u32 = 5;
 
-/// Rows that take that many times as long as a batch should are a stall, not noise.
+/// A batch that takes that many times as long as it should is a stall, not noise.
 const STALL_TIMES: u32 = 5;
 
 /// Below this part of its limit, the worst probe lets us go faster.
@@ -182,8 +182,10 @@ pub struct Ran {
     pub rows: u64,
     /// How long it took.
     pub took: Duration,
-    /// How much of that went into the rows; the rest is round trips and the commit.
-    pub rewriting: Duration,
+    /// How much of that its round trips take, but for the commit's; about.
+    pub trips: Duration,
+    /// How much of that the server took to make it durable.
+    pub commit: Duration,
 }
 
 /// Decides the pace of one backfill, for all its workers: a batch of each tells
@@ -362,8 +364,8 @@ impl Throttle {
         // A second's worth at most: the waits between batches are short then.
         let rate = self.settings.rate.filter(|_| self.settings.throttled);
         let batch = match (self.settings.batch, rate) {
-            (None, Some(rate)) => self.size.rows.min(rate.max(1)),
-            _ => self.size.rows,
+            (None, Some(rate)) => self.size.next().min(rate.max(1)),
+            _ => self.size.next(),
         };
         Pace { batch, wait, stopped: self.stopped(now, minute), slowed: self.slowed() }
     }
@@ -376,6 +378,8 @@ impl Throttle {
             true => (*pause, nice.unwrap_or(usual), self.speed * asked, *rate),
             false => (Duration::ZERO, 0.0, asked, None),
         };
+        // Where nothing was rewritten, nothing was locked.
+        let nice = if ran.rows > 0 { nice } else { 0.0 };
         let pause = pause + ran.took.mul_f64(nice);
         let whole = (ran.took + pause).div_f64(speed);
         let wait = whole.saturating_sub(ran.took).min(WAIT_MAX.max(pause));
@@ -444,23 +448,33 @@ struct Size {
     fixed: Option<u64>,
     /// What batches did and took, each weighing three quarters of the next: how many
     /// they were and how many keys, in thousandths; and nanoseconds, of which so many
-    /// went into the rows.
+    /// went into round trips and commits.
     weight: u128,
     passed: u128,
     took: u128,
-    rewriting: u128,
+    trips: u128,
+    commit: u128,
+    /// How many keys may be passed where nothing is rewritten.
+    stride: u64,
 }
 
 impl Size {
     fn new(rows: u64, fixed: Option<u64>) -> Size {
         let fixed = fixed.map(|fixed| fixed.max(1));
-        Size { rows: rows.max(1), fixed, weight: 0, passed: 0, took: 0, rewriting: 0 }
+        let rows = rows.max(1);
+        Size { rows, fixed, weight: 0, passed: 0, took: 0, trips: 0, commit: 0, stride: 1 }
+    }
+
+    /// Of the next batch.
+    fn next(&self) -> u64 {
+        self.rows.max(self.stride)
     }
 
     /// To so many rows at most. Several workers may tell of batches that began at
     /// one time: together they shrink it once.
     fn shrink(&mut self, rows: u64) {
         self.rows = self.rows.min(rows).max(1);
+        self.stride = 1;
     }
 
     fn ran(&mut self, ran: &Ran, settings: &Settings) {
@@ -475,10 +489,15 @@ impl Size {
             }
             return;
         }
-        if ran.rewriting >= target * STALL_TIMES {
+        let is_empty = ran.rows == 0 && ran.passed >= ran.asked;
+        self.stride = if is_empty { half_more.min(BATCH_FIRST) } else { 1 };
+        // What round trips take, smaller batches take as well.
+        let trips = ran.trips.min(ran.took);
+        if ran.took.saturating_sub(trips) >= target * STALL_TIMES {
             // It waited for something: what it took is no measure of anything, nor is
             // what went before.
-            (self.weight, self.passed, self.took, self.rewriting) = (0, 0, 0, 0);
+            (self.weight, self.passed, self.took) = (0, 0, 0);
+            (self.trips, self.commit) = (0, 0);
             self.shrink(ran.asked / 4);
             return;
         }
@@ -486,16 +505,18 @@ impl Size {
             self.weight = self.weight * 3 / 4 + 1_000;
             self.passed = self.passed * 3 / 4 + u128::from(ran.passed) * 1_000;
             self.took = self.took * 3 / 4 + ran.took.as_nanos();
-            self.rewriting = self.rewriting * 3 / 4 + ran.rewriting.min(ran.took).as_nanos();
+            self.trips = self.trips * 3 / 4 + trips.as_nanos();
+            self.commit = self.commit * 3 / 4 + ran.commit.as_nanos();
         }
         if self.passed == 0 {
             return;
         }
-        // What it takes without any row, smaller batches take as well: far from a server,
-        // where that is more than it should take, the rows may take as long again.
-        let without = (self.took - self.rewriting) * 1_000 / self.weight;
-        let room = target.as_nanos().saturating_sub(without).max(without);
-        let right = self.passed * room / self.rewriting.max(1) / 1_000;
+        // Far from a server, where they are more than a batch should take, the rest may
+        // take as long again.
+        let trips = self.trips * 1_000 / self.weight;
+        let room = target.as_nanos().saturating_sub(trips).max(trips);
+        let rest = (self.took - self.trips).max(1);
+        let right = self.passed * room / rest / 1_000;
         let right = u64::try_from(right).unwrap_or(BATCH_MAX).clamp(1, BATCH_MAX);
         if right < self.rows {
             self.rows = right;
@@ -508,7 +529,8 @@ impl Size {
     /// Larger batches would be faster by far: small ones spend their time in round trips
     /// and commits.
     fn pays(&self) -> bool {
-        self.rewriting * u128::from(REWRITING_SHARE) < self.took
+        let share = u128::from(ROWS_SHARE);
+        (self.trips + self.commit) * share > self.took * (share - 1)
     }
 }
 
@@ -542,7 +564,7 @@ mod tests {
     /// set batch=500 pause=10ms nice=1 (or usual) rate=100 window=22:00-06:00 unthrottled copy
     /// ran 50ms                  a batch, as large as it was asked to be
     /// ran 50ms of 10            it passed 10 keys; `empty`: nothing was rewritten
-    /// ran 50ms rows 1ms         how much of it went into the rows; else all of it
+    /// ran 50ms trips 9ms        how much of it went into round trips; or `commit 9ms`
     /// passing                   it did not happen
     /// lag 1.2 | load 0.5 | lag off | lag nothing
     /// pause why | resume | speed 0.5
@@ -580,18 +602,24 @@ mod tests {
                 ["ran", took, rest @ ..] => {
                     let took = duration::parse(took).expect("a duration");
                     now += took;
-                    let (rest, rewriting) = match rest {
-                        [rest @ .., "rows", rewriting] => {
-                            (rest, duration::parse(rewriting).expect("a duration"))
+                    let (mut trips, mut commit) = (Duration::ZERO, Duration::ZERO);
+                    let rest = match rest {
+                        [rest @ .., "trips", time] => {
+                            trips = duration::parse(time).expect("a duration");
+                            rest
                         }
-                        rest => (rest, took),
+                        [rest @ .., "commit", time] => {
+                            commit = duration::parse(time).expect("a duration");
+                            rest
+                        }
+                        rest => rest,
                     };
                     let passed = match rest {
                         ["of", passed, ..] => passed.parse().expect("rows"),
                         _ => asked,
                     };
                     let rows = if rest.last() == Some(&"empty") { 0 } else { passed };
-                    after = After::Batch(Ran { asked, passed, rows, took, rewriting });
+                    after = After::Batch(Ran { asked, passed, rows, took, trips, commit });
                 }
                 ["passing"] => after = After::Passing { asked },
                 [probe @ ("lag" | "load"), value] => {
@@ -661,22 +689,22 @@ mod tests {
     #[test]
     fn what_locks_rows_grows_only_while_nearly_all_of_it_is_round_trips() {
         check(
-            "ran 12ms rows 1ms\n ran 12ms rows 1ms\n ran 12ms rows 1ms\n ran 12ms rows 2ms\n ran 12ms rows 2ms",
+            "ran 12ms trips 11ms\n ran 12ms commit 11ms\n ran 12ms trips 11ms\n ran 12ms trips 10ms\n ran 12ms trips 10ms",
             &expect![[r#"
                 begin              100
-                ran 12ms rows 1ms  150
-                ran 12ms rows 1ms  225
-                ran 12ms rows 1ms  337
-                ran 12ms rows 2ms  337
-                ran 12ms rows 2ms  337
+                ran 12ms trips 11ms 150
+                ran 12ms commit 11ms 225
+                ran 12ms trips 11ms 337
+                ran 12ms trips 10ms 337
+                ran 12ms trips 10ms 337
             "#]],
         );
         check(
-            "set copy\n ran 10ms rows 9ms\n ran 15ms rows 14ms",
+            "set copy\n ran 10ms commit 1ms\n ran 15ms commit 1ms",
             &expect![[r#"
                 begin              1000
-                ran 10ms rows 9ms  1500
-                ran 15ms rows 14ms 2250
+                ran 10ms commit 1ms 1500
+                ran 15ms commit 1ms 2250
             "#]],
         );
     }
@@ -685,33 +713,33 @@ mod tests {
     fn round_trips_that_take_too_long_do_not_make_batches_small() {
         // 60 ms away: what is asked of a batch is gone before a row is touched.
         check(
-            "ran 241ms rows 1ms\n ran 241ms rows 1ms\n ran 242ms rows 2ms\n ran 243ms rows 3ms",
+            "ran 241ms trips 240ms\n ran 241ms trips 240ms\n ran 242ms trips 240ms\n ran 243ms trips 240ms",
             &expect![[r#"
                 begin              100
-                ran 241ms rows 1ms 150
-                ran 241ms rows 1ms 225
-                ran 242ms rows 2ms 337
-                ran 243ms rows 3ms 505
+                ran 241ms trips 240ms 150
+                ran 241ms trips 240ms 225
+                ran 242ms trips 240ms 337
+                ran 243ms trips 240ms 505
             "#]],
         );
         check(
-            "set copy\n ran 245ms rows 5ms\n ran 247ms rows 7ms\n ran 400ms rows 160ms\n ran 500ms rows 260ms",
+            "set copy\n ran 245ms trips 240ms\n ran 247ms trips 240ms\n ran 400ms trips 240ms\n ran 500ms trips 240ms",
             &expect![[r#"
                 begin              1000
-                ran 245ms rows 5ms 1500
-                ran 247ms rows 7ms 2250
-                ran 400ms rows 160ms 3375
-                ran 500ms rows 260ms 3934
+                ran 245ms trips 240ms 1500
+                ran 247ms trips 240ms 2250
+                ran 400ms trips 240ms 3375
+                ran 500ms trips 240ms 3934
             "#]],
         );
         // Near it, rows that are slow make them small all the same.
         check(
-            "ran 401ms rows 400ms\n ran 101ms rows 100ms",
+            "ran 401ms trips 1ms\n ran 101ms trips 1ms",
             &expect![[r#"
-            begin              100
-            ran 401ms rows 400ms 24
-            ran 101ms rows 100ms 24
-        "#]],
+                begin              100
+                ran 401ms trips 1ms 24
+                ran 101ms trips 1ms 24
+            "#]],
         );
     }
 
@@ -789,6 +817,22 @@ mod tests {
             ran 1ms of 10      1000
             ran 1ms of 0       1000
         "#]],
+        );
+    }
+
+    #[test]
+    fn where_nothing_is_rewritten_steps_grow_and_nothing_is_waited_for() {
+        check(
+            "set nice=usual\n ran 1ms empty\n ran 1ms empty\n ran 1ms empty\n ran 5ms\n ran 1ms empty\n passing",
+            &expect![[r#"
+                begin              100
+                ran 1ms empty      150
+                ran 1ms empty      225
+                ran 1ms empty      337
+                ran 5ms            100, wait 5ms
+                ran 1ms empty      150
+                passing            75
+            "#]],
         );
     }
 
@@ -1030,8 +1074,8 @@ mod tests {
                     }
                     2 => throttle.steer(Steering { paused: None, speed: ratio }),
                     _ => {
-                        let rewriting = took / 2;
-                        after = After::Batch(Ran { asked, passed, rows: passed, took, rewriting });
+                        let (rows, trips, commit) = (passed, took / 3, took / 4);
+                        after = After::Batch(Ran { asked, passed, rows, took, trips, commit });
                     }
                 }
                 let pace = throttle.pace(now, 0, after);
@@ -1056,8 +1100,8 @@ mod tests {
                 let took = Duration::from_millis(*took);
                 let worker = (0..3).min_by_key(|worker| free[*worker]).expect("there are three");
                 let now = free[worker] + took;
-                let rewriting = took / 2;
-                let ran = Ran { asked: 1_000, passed: 1_000, rows: 1_000, took, rewriting };
+                let (trips, commit) = (took / 3, took / 4);
+                let ran = Ran { asked: 1_000, passed: 1_000, rows: 1_000, took, trips, commit };
                 passed += 1_000;
                 free[worker] = now + throttle.pace(now, 0, After::Batch(ran)).wait;
             }

@@ -169,8 +169,8 @@ impl<H: Hands, O: Backfills> Worker<'_, '_, H, O> {
                     // Small batches that search for a row say nothing about the pace.
                     let after = match suspects {
                         None => {
-                            let rewriting = batch.rewriting;
-                            After::Batch(Ran { asked, passed, rows, took, rewriting })
+                            let (trips, commit) = (batch.trips, batch.commit);
+                            After::Batch(Ran { asked, passed, rows, took, trips, commit })
                         }
                         Some(_) => After::Nothing,
                     };

@@ -559,11 +559,11 @@ async fn batch(
         }
         (_, false) => one_by_one(store, &next, change(store, job, within)?).await,
     };
-    let Some(Written { rows, rewriting, commit }) = written.map_err(advise)? else {
+    let Some(Written { rows, trips, commit }) = written.map_err(advise)? else {
         return Ok(None);
     };
     let shard = Shard { rows: shard.rows + rows, ..moved };
-    Ok(Some(Batch { shard, passed, rows, rewriting, commit }))
+    Ok(Some(Batch { shard, passed, rows, trips, commit }))
 }
 
 /// The next document alone; or it is put aside, if it is the one that is refused.
@@ -601,8 +601,8 @@ async fn single(store: &Mongo, job: Job<'_>, shard: &Shard) -> Result<Option<Bat
         true => pass_over(store, &next, &refused).await?,
         false => pass_over_alone(store, &next, &refused).await?,
     };
-    let rewriting = Duration::ZERO;
-    let batch = |commit| Batch { shard: moved.clone(), passed: 1, rows: 0, rewriting, commit };
+    let trips = Duration::ZERO;
+    let batch = |commit| Batch { shard: moved.clone(), passed: 1, rows: 0, trips, commit };
     Ok(commit.map(batch))
 }
 
@@ -697,8 +697,9 @@ async fn pass_over_alone(
 
 /// A transaction that outgrew what the server allows: say what to do.
 pub(super) fn advise(mut error: StoreError) -> StoreError {
-    // TransactionExceededLifetimeLimitSeconds, TransactionTooLargeForCache
-    let outgrown = ["code 290", "code 388"];
+    // TransactionExceededLifetimeLimitSeconds, TransactionTooLargeForCache, and
+    // NoSuchTransaction, which is what the first one looks like between two commands.
+    let outgrown = ["code 290", "code 388", "code 251"];
     if error.said.code.as_ref().is_some_and(|code| outgrown.iter().any(|end| code.ends_with(end))) {
         error.said.hint = Some("give the backfill a smaller `batch`".to_owned());
     }
@@ -767,10 +768,14 @@ impl<'a> Next<'a> {
     }
 }
 
-/// What a batch wrote, and how long its rows and the commit took.
+/// Round trips of a batch before its commit: it looks for its end, writes, moves its cursor
+/// and reads the fence.
+const TRIPS: u32 = 4;
+
+/// What a batch wrote, and how long its round trips and the commit take.
 struct Written {
     rows: u64,
-    rewriting: Duration,
+    trips: Duration,
     commit: Duration,
 }
 
@@ -782,14 +787,14 @@ async fn together(
     next: &Next<'_>,
     mut effect: impl AsyncFnMut(&Mongo, &mut ClientSession) -> Result<u64, Tried>,
 ) -> Result<Option<Written>, StoreError> {
-    let (mut rows, mut rewriting) = (0, Duration::ZERO);
+    let (mut rows, mut trips) = (0, Duration::ZERO);
     let mut taken = false;
     let limit = next.job.timeouts.lock.unwrap_or(LOCK_LIMIT);
     let committed = in_transaction_for(store, BATCH, limit, async |store, session| {
-        let began = Instant::now();
         rows = effect(store, &mut *session).await?;
-        rewriting = began.elapsed();
+        let began = Instant::now();
         let moved = next.step(store, Some(&mut *session), rows).await?;
+        trips = began.elapsed() * TRIPS;
         check_fence(store, &mut *session).await?;
         taken = !moved;
         if taken {
@@ -801,7 +806,7 @@ async fn together(
     })
     .await;
     match committed {
-        Ok(commit) => Ok(Some(Written { rows, rewriting, commit })),
+        Ok(commit) => Ok(Some(Written { rows, trips, commit })),
         Err(_) if taken => Ok(None),
         Err(error) => Err(error),
     }
@@ -824,12 +829,12 @@ async fn one_by_one(
     let reply = store.database.run_command(command).await;
     let reply = reply.map_err(|error| failed_as(BATCH, &error, Fate::Unknown))?;
     check_reply(BATCH, &reply)?;
-    // Durable before it answers: the two are one.
-    let took = began.elapsed();
-    let (rows, rewriting, commit) = (changed(&reply), took, took);
+    let (rows, commit) = (changed(&reply), began.elapsed());
     reach("a batch without its cursor in MongoDB");
+    let began = Instant::now();
     let moved = next.step(store, None, rows).await.map_err(alone)?;
-    Ok(moved.then_some(Written { rows, rewriting, commit }))
+    let trips = began.elapsed() * TRIPS;
+    Ok(moved.then_some(Written { rows, trips, commit }))
 }
 
 async fn steer_all(store: &Mongo, steer: &Steer, by: &Run) -> Result<(), StoreError> {

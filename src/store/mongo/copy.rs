@@ -160,15 +160,13 @@ async fn put(
         ..shard.clone()
     };
     let next = Next::new(job, shard, &moved, PUT)?;
-    let began = Instant::now();
     let written = match store.has_transactions() {
         true => together(store, &next, &load).await,
         false => one_by_one(store, &next, &load).await,
     };
     let Some((rows, commit)) = written.map_err(advise)? else { return Ok(None) };
-    let rewriting = began.elapsed().saturating_sub(commit);
     let shard = Shard { rows: shard.rows + rows, ..moved };
-    Ok(Some(Batch { shard, passed: page.passed, rows, rewriting, commit }))
+    Ok(Some(Batch { shard, passed: page.passed, rows, trips: Duration::ZERO, commit }))
 }
 
 /// The document with the column of the key as its `_id`, in front.

@@ -276,15 +276,22 @@ impl MongoBatch<'_> {
         writes: impl Iterator<Item = Document>,
     ) -> Result<u64, Because> {
         let mut done = 0;
-        let mut writes = writes.peekable();
-        while writes.peek().is_some() {
+        let mut next = None;
+        let mut writes = writes;
+        loop {
             let (mut part, mut bytes) = (Vec::new(), 0);
             while part.len() < WRITES_MAX
-                && bytes < BYTES_MAX
-                && let Some(write) = writes.next()
+                && let Some(write) = next.take().or_else(|| writes.next())
             {
                 bytes += write.to_vec()?.len();
+                if bytes > BYTES_MAX && !part.is_empty() {
+                    next = Some(write);
+                    break;
+                }
                 part.push(write);
+            }
+            if part.is_empty() {
+                break;
             }
             let reply = self.run_command(doc! { command: collection, field: part }).await?;
             let count = reply.get("nModified").or_else(|| reply.get("n"));

@@ -514,6 +514,13 @@ async fn touch(
     Ok(ours)
 }
 
+/// Round trips of a batch before its commit: it begins and looks for its end, writes, and
+/// moves its cursor.
+const TRIPS: u32 = 3;
+
+/// With those of a function that asks once and writes once, and is looked after.
+const CALL_TRIPS: u32 = 9;
+
 /// What a batch is made of.
 #[derive(Clone, Copy, Eq, PartialEq)]
 enum Rows {
@@ -648,7 +655,6 @@ async fn rewrite(
     if is_single {
         writing.push_str("; SAVEPOINT lockstep_single");
     }
-    let began = Instant::now();
     let mut rewritten = if let (Work::Call { call, condition, .. }, Some(place)) =
         (job.work, &place)
     {
@@ -670,7 +676,6 @@ async fn rewrite(
         set.map_err(|error| failed(BATCH, &error))?;
         rewritten.map_err(|error| within(&error, &upto))
     };
-    let rewriting = began.elapsed();
     if is_single && rewritten.is_ok() {
         // What is put off until the end would be refused there, and all of it with it.
         let checked = store.client.batch_execute("SET CONSTRAINTS ALL IMMEDIATE").await;
@@ -710,11 +715,13 @@ async fn rewrite(
     moved.after = Some(Key(json!(upto)));
     moved.passed += passed;
     moved.rows += rewritten;
+    let began = Instant::now();
     let moved = move_cursor(store, job, moved, rewritten).await?;
+    let trips = began.elapsed() * if let Work::Call { .. } = job.work { CALL_TRIPS } else { TRIPS };
     if moved.is_some() {
         put_aside(store, job, shard.index, bad.as_slice()).await?;
     }
-    let batch = |shard| Batch { shard, passed, rows: rewritten, rewriting, commit: Duration::ZERO };
+    let batch = |shard| Batch { shard, passed, rows: rewritten, trips, commit: Duration::ZERO };
     Ok(moved.map_or(Tried::NotOurs, |shard| Tried::Done(batch(shard))))
 }
 

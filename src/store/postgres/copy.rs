@@ -637,6 +637,10 @@ fn advise(mut error: StoreError) -> StoreError {
     error
 }
 
+/// Round trips of a page before its commit: it begins, prepares, sends, merges, and moves
+/// its cursor.
+const TRIPS: u32 = 6;
+
 /// All of a page but its end.
 async fn write(
     store: &Postgres,
@@ -655,7 +659,6 @@ async fn write(
     if !held? {
         return Ok(None);
     }
-    let began = Instant::now();
     let mut rows = 0;
     let mut encoder = Encoder::new(to);
     let mut slices = page.documents.chunks(SLICE);
@@ -671,7 +674,6 @@ async fn write(
         empty(store, to, way).await?;
         rows += fill(store, to, group, group.ends.len(), way).await?;
     }
-    let rewriting = began.elapsed();
     reach("rows that are copied into Postgres without their cursor");
     let mut moved = shard.clone();
     moved.done = page.is_last;
@@ -683,12 +685,13 @@ async fn write(
     };
     moved.passed += page.passed;
     moved.rows += rows;
+    let began = Instant::now();
     let moved = move_cursor(store, job, moved, rows).await?;
+    let trips = began.elapsed() * TRIPS;
     if moved.is_some() {
         put_aside(store, job, shard.index, &page.bad).await?;
     }
-    let batch =
-        |shard| Batch { shard, passed: page.passed, rows, rewriting, commit: Duration::ZERO };
+    let batch = |shard| Batch { shard, passed: page.passed, rows, trips, commit: Duration::ZERO };
     Ok(moved.map(batch))
 }
 

@@ -193,7 +193,7 @@ const STATEMENTS_MAX: usize = 100;
 /// ```
 /// # use lockstep::Migrator;
 /// let builder = Migrator::builder().postgres_batch("fill_names", async |batch| {
-///     let rows = batch.query("SELECT id, mail FROM people WHERE {batch}", &[]).await?;
+///     let rows = batch.query("SELECT id, mail FROM people WHERE {batch} FOR UPDATE", &[]).await?;
 ///     for row in &rows {
 ///         let (id, mail): (i64, String) = (row.get(0), row.get(1));
 ///         let name = mail.split('@').next();
@@ -211,6 +211,8 @@ pub struct PostgresBatch<'a> {
     /// By their texts, and how many parameters they are given: a function says the same
     /// for each row.
     statements: RefCell<BTreeMap<(String, usize), Statement>>,
+    /// What this server said last: a function may talk to others too.
+    failed: RefCell<Option<String>>,
 }
 
 impl fmt::Debug for PostgresBatch<'_> {
@@ -231,8 +233,8 @@ impl<'a> PostgresBatch<'a> {
         after: Option<&'a [String]>,
         upto: &'a [String],
     ) -> PostgresBatch<'a> {
-        let statements = RefCell::default();
-        PostgresBatch { client, key, condition, after, upto, statements }
+        let (statements, failed) = (RefCell::default(), RefCell::default());
+        PostgresBatch { client, key, condition, after, upto, statements, failed }
     }
 
     /// The last key of the batch before, which is not in this one: a text for each of its
@@ -256,7 +258,7 @@ impl<'a> PostgresBatch<'a> {
         parameters: &[&(dyn ToSql + Sync)],
     ) -> Result<u64, Because> {
         let (statement, range) = self.prepare(statement, parameters.len()).await?;
-        Ok(self.client.execute(&statement, &both(parameters, &range)).await?)
+        self.own(self.client.execute(&statement, &both(parameters, &range)).await)
     }
 
     /// Asks for rows.
@@ -269,7 +271,7 @@ impl<'a> PostgresBatch<'a> {
         parameters: &[&(dyn ToSql + Sync)],
     ) -> Result<Vec<Row>, Because> {
         let (statement, range) = self.prepare(statement, parameters.len()).await?;
-        Ok(self.client.query(&statement, &both(parameters, &range)).await?)
+        self.own(self.client.query(&statement, &both(parameters, &range)).await)
     }
 
     /// Asks for one row.
@@ -282,7 +284,7 @@ impl<'a> PostgresBatch<'a> {
         parameters: &[&(dyn ToSql + Sync)],
     ) -> Result<Row, Because> {
         let (statement, range) = self.prepare(statement, parameters.len()).await?;
-        Ok(self.client.query_one(&statement, &both(parameters, &range)).await?)
+        self.own(self.client.query_one(&statement, &both(parameters, &range)).await)
     }
 
     /// Asks for one row, if there is one.
@@ -295,7 +297,14 @@ impl<'a> PostgresBatch<'a> {
         parameters: &[&(dyn ToSql + Sync)],
     ) -> Result<Option<Row>, Because> {
         let (statement, range) = self.prepare(statement, parameters.len()).await?;
-        Ok(self.client.query_opt(&statement, &both(parameters, &range)).await?)
+        self.own(self.client.query_opt(&statement, &both(parameters, &range)).await)
+    }
+
+    fn own<T>(&self, answer: Result<T, tokio_postgres::Error>) -> Result<T, Because> {
+        answer.map_err(|error| {
+            self.failed.replace(Some(chain(&error)));
+            error.into()
+        })
     }
 
     /// The statement with the range of the batch in it, and the parameters of that, which
@@ -319,7 +328,7 @@ impl<'a> PostgresBatch<'a> {
         };
         let whole = if has_range { text.replace(RANGE, &rows) } else { text.to_owned() };
         check(&whole)?;
-        let statement = self.client.prepare(&whole).await?;
+        let statement = self.own(self.client.prepare(&whole).await)?;
         let mut statements = self.statements.borrow_mut();
         if statements.len() < STATEMENTS_MAX {
             statements.insert(place, statement.clone());
@@ -366,7 +375,7 @@ pub(super) async fn call(store: &mut Postgres, name: &str) -> Result<(), StoreEr
     let before = ask(&store.client, if is_first { FIRST } else { WHICH }, RUN).await?;
     let transaction = Transaction { client: &store.client };
     let called = AssertUnwindSafe(function.call(&transaction)).catch_unwind().await;
-    settled(&store.client, name, called, &before, RUN).await
+    settled(&store.client, name, called, |_| true, &before, RUN).await
 }
 
 /// Where a batch function is about to be called, in the transaction that is open. `None`:
@@ -398,7 +407,9 @@ pub(super) async fn call_batch(
         return Err(refused(doing, name, "is a function of another program"));
     };
     let called = AssertUnwindSafe(function.call(&batch)).catch_unwind().await;
-    let settled = settled(batch.client, name, called, before, doing).await;
+    let said = batch.failed.take();
+    let is_own = |error: &tokio_postgres::Error| said.as_ref() == Some(&chain(error));
+    let settled = settled(batch.client, name, called, is_own, before, doing).await;
     settled.map_err(|mut error| {
         // prepared statements that are not there, or that are there already: another
         // session behind the same pooler was in the way, and a new one is not.
@@ -421,6 +432,7 @@ async fn settled<T>(
     client: &Client,
     name: &str,
     called: std::thread::Result<Result<T, Because>>,
+    is_own: impl Fn(&tokio_postgres::Error) -> bool,
     before: &Place,
     doing: &'static str,
 ) -> Result<T, StoreError> {
@@ -428,7 +440,9 @@ async fn settled<T>(
         Ok(Ok(done)) => done,
         Ok(Err(because)) => {
             return Err(match find::<tokio_postgres::Error>(&*because) {
-                Some(error) if error.as_db_error().is_some() || error.is_closed() => {
+                Some(error)
+                    if is_own(error) && (error.as_db_error().is_some() || error.is_closed()) =>
+                {
                     let mut failure = failed(doing, error);
                     failure.said.message = format!("`{name}`: {}", failure.said.message);
                     // It is about a statement of the function, not of the script.
