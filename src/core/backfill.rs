@@ -151,7 +151,7 @@ pub struct Batch {
     /// Rows that were rewritten.
     pub rows: u64,
     /// How long its round trips take, but for the commit's: as many as it has, and each as
-    /// long as the one that moves the cursor.
+    /// long as one that does little.
     pub trips: Duration,
     /// How long the server took to make it durable.
     pub commit: Duration,
